@@ -1,0 +1,62 @@
+# Every target sets up .venv on a fresh machine by itself; python3 (3.11 to 3.13) and pip are all it needs.
+#
+#   make demo    the bundled model: capture, analyse, report            (OUT=demo)
+#   make test    the test suite                                         (ARGS="tests/store -x")
+#   make check   ruff, pyright, import-linter
+#   make docs    the documentation, warnings are errors                 (docs/_build/html)
+#   make bench   every benchmark, figures into benchmarks/results/      (ARGS=--quick)
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= demo
+ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# pip installs without compiling (a third of its time); each module is compiled when it is first imported instead,
+# which this variable, set on some build machines, would undo at every start.
+unexport PYTHONDONTWRITEBYTECODE
+# Pyright's wrapper would otherwise ask the network whether there is a newer one.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check docs bench clean
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"stepscope needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	@echo "setting up $(VENV), once, in a minute or two"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --no-input --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/stepscope demo --out $(OUT) $(ARGS)
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	@failed=0; \
+	$(BIN)/ruff check . || failed=1; \
+	$(BIN)/ruff format --check . || failed=1; \
+	$(BIN)/pyright --pythonpath $(BIN)/python || failed=1; \
+	$(BIN)/pyright --pythonpath $(BIN)/python --project pyright-basic.json || failed=1; \
+	$(BIN)/lint-imports --no-logo --no-cache || failed=1; \
+	exit $$failed
+
+docs: $(STAMP)
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+bench: $(STAMP)
+	@mkdir -p benchmarks/results
+	@set -e; for script in benchmarks/[!_]*.py; do \
+		$(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json $(ARGS); done
+
+clean:
+	rm -rf $(VENV) docs/_build build dist .pytest_cache .ruff_cache .import_linter_cache

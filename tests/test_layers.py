@@ -1,0 +1,87 @@
+"""The arrows of the house: interp → store ← analyses ← reports, and what may never be imported where."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+MODEL_SIDE = ("torch", "diffusers", "nnsight", "transformers")
+QUERY_ENGINES = ("duckdb", "zarr", "xarray", "dask", "polars")
+
+
+def loaded_after(statement: str, names: tuple[str, ...]) -> list[str]:
+    """Which of `names` are in sys.modules of a fresh interpreter after `statement`."""
+    code = f"{statement}\nimport sys\nprint(*[name for name in {names!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the repository's import contracts on the packages in `folder`."""
+    command = [BIN / "lint-imports", "--no-logo", "--no-cache", "--config", ROOT / "pyproject.toml"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def test_offline_layers_leave_the_model_side_alone():
+    assert loaded_after("import store, analyses, reports", MODEL_SIDE) == []
+
+
+def test_importing_the_store_loads_no_query_engine():
+    assert loaded_after("import store", QUERY_ENGINES) == []
+
+
+def test_importing_the_command_line_loads_neither():
+    assert loaded_after("import stepscope", MODEL_SIDE + QUERY_ENGINES) == []
+
+
+def test_a_loaded_package_is_noticed():
+    assert loaded_after("import zarr", QUERY_ENGINES) == ["zarr"]
+
+
+def test_help_answers_within_a_second():
+    seconds: list[float] = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([BIN / "stepscope", "--help"], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+        assert "demo" in done.stdout
+    assert min(seconds) < 1.0, f"stepscope --help took {min(seconds):.2f} s at best"
+
+
+def test_imports_follow_the_arrows():
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "statement", "contract"),
+    [
+        ("store", "import analyses", "analyses reads the store"),
+        ("analyses", "import reports", "reports draws what analyses returns"),
+        ("interp", "import analyses", "interp meets the other layers in the store only"),
+        ("interp", "import zarr", "a GPU node writes without the query engines"),
+        ("store", "import interp", "nothing offline knows the model side"),
+        ("store", "def lazily():\n    import torch", "nothing offline knows the model side"),
+        ("analyses", "from diffusers import DiffusionPipeline", "nothing offline knows the model side"),
+        ("reports", "import nnsight", "nothing offline knows the model side"),
+        ("analyses", "import matplotlib.pyplot", "drawing belongs to reports"),
+        ("reports", "import stepscope", "only the command line knows stepscope.py"),
+    ],
+)
+def test_a_planted_import_breaks_its_contract(tmp_path, package, statement, contract):
+    for name in ("interp", "store", "analyses", "reports"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    assert lint(tmp_path).returncode == 0
+    (tmp_path / package / "__init__.py").write_text(statement + "\n")
+    done = lint(tmp_path)
+    broken = [line for line in done.stdout.splitlines() if line.endswith("BROKEN")]
+    assert done.returncode == 1
+    assert [contract in line for line in broken] == [True], done.stdout + done.stderr
