@@ -1,0 +1,100 @@
+"""The activation store: runs, samples and results in one folder, written once, asked in SQL.
+
+    >>> import tempfile, store
+    >>> acts = store.open(tempfile.mkdtemp(), mode="a")
+    >>> acts.sql("SELECT count(*) FROM runs").fetchall()
+    [(0,)]
+
+Importing it, and writing, needs neither DuckDB nor Zarr, xarray or torch.
+"""
+
+from store import dims
+from store.acts import ActivationStore, ArraySize, StoreInfo, open
+from store.errors import (
+    CorruptManifest,
+    DamagedArray,
+    IncompleteRun,
+    InvalidArray,
+    InvalidRecord,
+    NewerFormat,
+    NotAStore,
+    QueryError,
+    RaggedRuns,
+    ReadOnlyStore,
+    ResultNotFound,
+    RunExists,
+    RunNotFound,
+    SampleNotFound,
+    StoreError,
+    StoreFull,
+    StoreNotFound,
+    UnknownArray,
+    UnknownLabel,
+)
+from store.manifest import RunEntry
+from store.records import (
+    FORMAT,
+    Adapter,
+    ArrayInfo,
+    CaptureItem,
+    CaptureSpec,
+    Json,
+    ModelRef,
+    Provenance,
+    Record,
+    ResultRecord,
+    Run,
+    Sample,
+    SampleRecord,
+    SamplerSettings,
+    Score,
+    StepInfo,
+    digest,
+)
+from store.run_writer import RunWriter
+
+__all__ = [
+    "FORMAT",
+    "ActivationStore",
+    "Adapter",
+    "ArrayInfo",
+    "ArraySize",
+    "CaptureItem",
+    "CaptureSpec",
+    "CorruptManifest",
+    "DamagedArray",
+    "IncompleteRun",
+    "InvalidArray",
+    "InvalidRecord",
+    "Json",
+    "ModelRef",
+    "NewerFormat",
+    "NotAStore",
+    "Provenance",
+    "QueryError",
+    "RaggedRuns",
+    "ReadOnlyStore",
+    "Record",
+    "ResultNotFound",
+    "ResultRecord",
+    "Run",
+    "RunEntry",
+    "RunExists",
+    "RunNotFound",
+    "RunWriter",
+    "Sample",
+    "SampleNotFound",
+    "SampleRecord",
+    "SamplerSettings",
+    "Score",
+    "StepInfo",
+    "StoreError",
+    "StoreFull",
+    "StoreInfo",
+    "StoreNotFound",
+    "UnknownArray",
+    "UnknownLabel",
+    "digest",
+    "dims",
+    "open",
+]

@@ -1,0 +1,226 @@
+"""Writing one array of a run: checked when announced, a file for each cell, counted until complete."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store import bfloat16, coordinates, dims, files, shard, token_stats
+from store.coordinates import Coordinate
+from store.errors import IncompleteRun, InvalidArray
+from store.records import ArrayInfo, Json, StepInfo
+from store.token_stats import TokenStats
+from store.zarr_meta import CELL, DTYPES, ArrayMeta, group_json, label_dtype
+
+Profile = Literal["fast", "compact"]
+"""`fast` is uncompressed and directly addressable, `compact` is zstd. Pixels and masks are always zstd."""
+
+ALONG_STEP: Final[tuple[str, ...]] = ("timestep", "sigma", "sigma_next", "expert", "guidance")
+"""What the sampler's trajectory says of each step."""
+
+_BESIDE_ARRAYS = ("timestep", "sigma", "expert")  # the part of it that is repeated beside each array
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_RESERVED = {*dims.ORDER, *ALONG_STEP}
+
+
+class ArrayWriter:
+    """One array, `<run>/<site>/<reduction>/<reduction>`, with its coordinates beside it.
+
+    Args and errors: see `RunWriter.add_array`.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        site: str,
+        reduction: str,
+        *,
+        dims: tuple[str, ...],
+        shape: tuple[int, ...],
+        dtype: str,
+        coords: Mapping[str, Any],
+        files_along: tuple[str, ...],
+        profile: Profile,
+        attrs: Json,
+    ) -> None:
+        self.site, self.reduction, self.name = site, reduction, f"{site}/{reduction}"
+        self.group = run / site / reduction
+        self.folder = self.group / reduction
+        self._check_names()
+        self.meta = self._describe(dims, shape, dtype, files_along, profile, attrs)
+        self._along = [name for name in self.meta.dims if name in files_along]
+        self.coords = self._label(coords)
+        self.stats: list[TokenStats] = []
+        self._lock = threading.Lock()
+        self._begun: set[tuple[int, ...]] = set()
+        self._shards: dict[str, tuple[int, str]] = {}
+
+    def create(self) -> None:
+        """Make the array's folder."""
+        files.make_folder(self.folder)
+        files.write_new(self.folder / "zarr.json", [self.meta.to_json()])
+
+    def write(self, index: Mapping[str, int], block: NDArray[Any]) -> None:
+        """Write one cell; see `RunWriter.write`."""
+        cell = self._cell(index)
+        values = self._checked(block)
+        with self._lock:
+            if cell in self._begun:
+                raise InvalidArray(f"{self.name} at {dict(index)} was written before; each cell once")
+            self._begun.add(cell)
+        file = self.meta.file(cell)
+        try:
+            written = files.write_new(self.folder / file, shard.encode(values, self.meta))
+        except BaseException:
+            with self._lock:
+                self._begun.discard(cell)
+            raise
+        stats = self._measure(cell, values)
+        with self._lock:
+            self._shards[file] = (written.nbytes, written.crc32c)
+            self.stats += stats
+
+    def check_complete(self) -> None:
+        """Raise IncompleteRun unless every cell was written."""
+        cells = list(itertools.product(*map(range, self.meta.grid)))
+        missing = [cell for cell in cells if self.meta.file(cell) not in self._shards]
+        if missing:
+            where = ", ".join(f"{name}={label}" for name, label in self._labels_of(missing[0]).items())
+            raise IncompleteRun(
+                f"{self.name}: {len(missing)} of {len(cells)} cells were not written, the first at {where or 'all'}"
+            )
+
+    def finish(self, steps: Sequence[StepInfo]) -> None:
+        """Write the coordinates, those along `step` as the sampler ran them, and the group around the array.
+
+        Raises:
+            IncompleteRun: `steps` lacks one of the array's steps.
+        """
+        named = dict(self.coords)
+        if dims.STEP in self.coords:
+            by_step = {step.step: step for step in steps}
+            labels = [int(label) for label in self.coords[dims.STEP].values]
+            unknown = sorted(set(labels) - by_step.keys())
+            if unknown:
+                raise IncompleteRun(f"{self.name} keeps steps {unknown}, which set_steps did not name")
+            for name in _BESIDE_ARRAYS:
+                values = np.array([getattr(by_step[label], name) for label in labels])
+                named.setdefault(name, Coordinate(dims.STEP, values))
+        coordinates.write(self.group, named)
+        files.write_new(self.group / "zarr.json", [group_json({"coordinates": coordinates.names(named)})])
+
+    def info(self) -> ArrayInfo:
+        """What the manifest says of the array."""
+        return ArrayInfo(
+            site=self.site,
+            reduction=self.reduction,
+            dims=self.meta.dims,
+            shape=self.meta.shape,
+            dtype=self.meta.dtype,
+            nbytes=self.meta.nbytes,
+            stored=sum(nbytes for nbytes, _ in self._shards.values()),
+            shards=dict(sorted(self._shards.items())),
+        )
+
+    def _check_names(self) -> None:
+        for what, name in (("site", self.site), ("reduction", self.reduction)):
+            if not _NAME.fullmatch(name) or name in _RESERVED:
+                raise InvalidArray(
+                    f"{name!r} cannot name a {what}: use a letter, then letters, digits and _, and none of "
+                    f"{', '.join(sorted(_RESERVED))}"
+                )
+
+    def _describe(
+        self,
+        names: tuple[str, ...],
+        shape: tuple[int, ...],
+        dtype: str,
+        files_along: tuple[str, ...],
+        profile: Profile,
+        attrs: Json,
+    ) -> ArrayMeta:
+        allowed = [name for name in dims.ORDER if name in names and name != dims.RUN]
+        if not names or list(names) != allowed:
+            raise InvalidArray(f"{self.name}: dims {names} are not a subsequence of {dims.ORDER[1:]}")
+        if len(names) != len(shape) or any(size < 1 for size in shape):
+            raise InvalidArray(f"{self.name}: shape {shape} does not give each of {names} a length of at least 1")
+        if dtype not in DTYPES:
+            raise InvalidArray(f"{self.name}: dtype {dtype} cannot be stored; use one of {', '.join(DTYPES)}")
+        if profile not in get_args(Profile):
+            raise InvalidArray(f"{self.name}: profile {profile!r} does not exist; use one of {get_args(Profile)}")
+        if not set(files_along) <= set(CELL):
+            raise InvalidArray(f"{self.name}: files can be split along {', '.join(CELL)}, not {files_along}")
+        zstd = profile == "compact" or dtype in ("uint8", "bool")
+        sizes = [int(size) for size in shape]
+        return ArrayMeta.sharded(names, sizes, dtype, files_along=files_along, zstd=zstd, attributes=attrs)
+
+    def _label(self, coords: Mapping[str, Any]) -> dict[str, Coordinate]:
+        sizes = dict(zip(self.meta.dims, self.meta.shape, strict=True))
+        labelled = {name: self._coordinate(name, given, sizes) for name, given in coords.items()}
+        if dims.FRAME in sizes:
+            labelled.setdefault(dims.FRAME, Coordinate(dims.FRAME, np.arange(sizes[dims.FRAME])))
+        missing = [name for name in sizes if name in CELL and name not in labelled]
+        if missing:
+            raise InvalidArray(f"{self.name}: coords must hold the labels of {', '.join(missing)}")
+        return labelled
+
+    def _coordinate(self, name: str, given: Any, sizes: Mapping[str, int]) -> Coordinate:
+        is_pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str) and given[0] in sizes
+        dim, values = given if is_pair else (name, given)
+        values = np.asarray(values)
+        if name == self.reduction or not _NAME.fullmatch(name) or (name in dims.ORDER and name != dim):
+            raise InvalidArray(f"{self.name}: {name!r} cannot name a coordinate of {dim!r}")
+        if dim not in sizes or values.shape != (sizes[dim],):
+            raise InvalidArray(f"{self.name}: coordinate {name} of shape {values.shape} does not fit {dict(sizes)}")
+        if name == dim and len(np.unique(values)) < len(values):
+            raise InvalidArray(f"{self.name}: the labels of {name} are not unique: {values.tolist()}")
+        try:
+            label_dtype(values)
+        except ValueError as error:
+            raise InvalidArray(f"{self.name}: coordinate {name}: {error}") from error
+        return Coordinate(dim, values)
+
+    def _cell(self, index: Mapping[str, int]) -> tuple[int, ...]:
+        """Position in the grid of files."""
+        sizes = dict(zip(self.meta.dims, self.meta.shape, strict=True))
+        if sorted(index) != sorted(self._along) or any(not 0 <= index[name] < sizes[name] for name in self._along):
+            ranges = ", ".join(f"{name} in 0…{sizes[name] - 1}" for name in self._along) or "an empty index"
+            raise InvalidArray(f"{self.name}: {dict(index)} is no file of it; give {ranges}")
+        return tuple(int(index.get(name, 0)) for name in self.meta.dims)
+
+    def _checked(self, block: NDArray[Any]) -> NDArray[Any]:
+        sizes = zip(self.meta.dims, self.meta.shape, strict=True)
+        shape = tuple(size for name, size in sizes if name not in self._along)
+        if block.shape != shape or block.dtype != self.meta.numpy:
+            hint = " (the bits of bfloat16)" if self.meta.dtype == bfloat16.NAME else ""
+            raise InvalidArray(
+                f"{self.name}: a block is {self.meta.numpy}{hint} of shape {shape}, not {block.dtype} of {block.shape}"
+            )
+        return block
+
+    def _measure(self, cell: tuple[int, ...], values: NDArray[Any]) -> list[TokenStats]:
+        if self.reduction != token_stats.REDUCTION:
+            return []
+        labels = self._labels_of(cell)
+        floats = bfloat16.to_float32(values) if self.meta.dtype == bfloat16.NAME else values
+        frames = self.coords[dims.FRAME].values if dims.FRAME in self.meta.dims else None
+        sizes = dict(zip(self.meta.dims, self.meta.shape, strict=True))
+        bundled = [name for name in self.meta.dims if name in CELL and name not in self._along]
+        return [
+            token_stats.measure(self.site, labels | self._labels(bundled, place), floats[place], frames)
+            for place in np.ndindex(*(sizes[name] for name in bundled))
+        ]
+
+    def _labels_of(self, file: tuple[int, ...]) -> dict[str, Any]:
+        named = dict(zip(self.meta.dims, file, strict=True))
+        return self._labels(self._along, [named[name] for name in self._along])
+
+    def _labels(self, names: Sequence[str], places: Sequence[int]) -> dict[str, Any]:
+        return {name: self.coords[name].values[place] for name, place in zip(names, places, strict=True)}

@@ -1,0 +1,16 @@
+"""bfloat16 without a library for it: NumPy holds the bits as uint16, and readers get float32."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+NAME: Final = "bfloat16"
+"""The data type's name in Zarr and in `ArrayInfo.dtype`."""
+
+
+def to_float32(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The values that `bits` stand for, exactly: bfloat16 is the upper half of float32."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)

@@ -1,0 +1,297 @@
+"""Manifests: one Parquet file with one row for each run, sample and result.
+
+A manifest makes its thing visible and holds everything that SQL asks about, so that the index can be
+made from manifests alone. Lists of structs keep steps, arrays, statistics and scores in the one row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from store.errors import CorruptManifest, InvalidRecord, NewerFormat
+from store.layout import Kind
+from store.records import (
+    FORMAT,
+    ArrayInfo,
+    Provenance,
+    ResultRecord,
+    Run,
+    SampleRecord,
+    Score,
+    StepInfo,
+)
+from store.token_stats import TokenStats
+
+_text, _int, _real, _flag = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_texts = pa.list_(_text)
+
+_FILES = pa.list_(pa.struct({"file": _text, "nbytes": _int, "crc32c": _text}))
+_ARRAY = pa.struct(
+    {
+        **{"site": _text, "reduction": _text, "dims": _texts, "shape": pa.list_(_int), "dtype": _text},
+        **{"nbytes": _int, "stored": _int, "shards": _FILES},
+    }
+)
+_STEP = pa.struct(
+    {"step": _int, "timestep": _real, "sigma": _real, "sigma_next": _real, "expert": _text, "guidance": _real}
+)
+_SCORE = pa.struct({"scorer": _text, "metric": _text, "value": _real, "step": _int})
+_TOKEN_STATS = pa.struct(
+    {
+        **{"site": _text, "branch": _text, "step": _int, "layer": _int, "frame": _int},
+        **{"mean": _real, "std": _real, "max": _real, "p99": _real},
+    }
+)
+_COMMON = {"format": pa.int32(), "path": _text, "record": _text}
+
+SCHEMAS: dict[Kind, pa.Schema] = {
+    "runs": pa.schema(
+        {
+            **{"run_id": _text, "sample_id": _text, "model": _text, "revision": _text, "weight_hash": _text},
+            **{"pipeline": _text, "dtype": _text, "seed": _int, "steps": _int, "guidance": _real, "height": _int},
+            **{"width": _int, "frames": _int, "scheduler": _text, "interventions": _text, "capture": _text},
+            **{"parent_id": _text, "started": _text, "seconds": _real, "git_commit": _text, "git_dirty": _flag},
+            **{"device": _text, "host": _text, "nbytes": _int, "stored": _int, "provenance": _text},
+            **{
+                "arrays": pa.list_(_ARRAY),
+                "trajectory": pa.list_(_STEP),
+                "token_stats": pa.list_(_TOKEN_STATS),
+                "scores": pa.list_(_SCORE),
+            },
+            **_COMMON,
+        }
+    ),
+    "samples": pa.schema(
+        {
+            **{"sample_id": _text, "family": _text, "difficulty": _text, "split": _text, "prompt": _text},
+            **{"negative_prompt": _text, "answers": _int, "labels": _text, "has_video": _flag, "files": _FILES},
+            **_COMMON,
+        }
+    ),
+    "results": pa.schema(
+        {
+            **{"result_id": _text, "analysis": _text, "version": _int, "verdict": _text, "finding": _text, "n": _int},
+            **{
+                "run_ids": _texts,
+                "params": _text,
+                "summary": _text,
+                "started": _text,
+                "provenance": _text,
+                "files": _FILES,
+            },
+            **_COMMON,
+        }
+    ),
+}
+"""Columns of the manifests of each kind."""
+
+
+Files = dict[str, tuple[int, str]]
+"""Files below a folder: relative path → (bytes, crc32c)."""
+
+
+class RunEntry(NamedTuple):
+    """Everything that the store knows of one run, its arrays' values excepted."""
+
+    run: Run
+    provenance: Provenance
+    steps: tuple[StepInfo, ...]
+    arrays: tuple[ArrayInfo, ...]
+    scores: tuple[Score, ...]
+    seconds: float
+    """How long the generation took."""
+    nbytes: int
+    """Bytes of all arrays' values, uncompressed."""
+    stored: int
+    """Bytes of them on disk."""
+    path: Path
+    """The run's Zarr group."""
+
+
+class SampleEntry(NamedTuple):
+    """What the manifest of a sample says."""
+
+    record: SampleRecord
+    files: Files
+    path: Path
+
+
+class StoredResult(NamedTuple):
+    """What the manifest of a result says."""
+
+    record: ResultRecord
+    provenance: Provenance
+    files: Files
+    path: Path
+
+
+def encode(kind: Kind, columns: Mapping[str, Any]) -> bytes:
+    """One row of `columns`, completed by the format's number, as Parquet.
+
+    Raises:
+        InvalidRecord: a value does not fit its column, e.g. a seed beyond 64 bits.
+    """
+    schema = SCHEMAS[kind]
+    row = {**columns, "format": FORMAT}
+    arrays = [_column(field, row[field.name]) for field in schema]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def _column(field: pa.Field, value: Any) -> pa.Array:
+    if isinstance(value, pa.Array):
+        return value
+    try:
+        return pa.array([value], field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise InvalidRecord(f"{field.name} = {value!r} does not fit the manifest: {error}") from error
+
+
+def run_columns(run: Run, provenance: Provenance) -> dict[str, Any]:
+    """The columns of a run's manifest that are known before it is made.
+
+    Raises:
+        InvalidRecord: a value does not fit its column: better now than after hours of sampling.
+    """
+    dumped = run.model_dump(mode="json")
+    columns = {
+        **{"run_id": run.id, "sample_id": run.sample_id, "model": run.model.id, "revision": run.model.revision},
+        **{"weight_hash": run.model.weight_hash, "pipeline": run.model.pipeline, "dtype": run.model.dtype},
+        **{"seed": run.seed, "steps": run.settings.steps, "guidance": run.settings.guidance},
+        **{"height": run.settings.height, "width": run.settings.width, "frames": run.settings.frames},
+        **{"scheduler": run.settings.scheduler, "parent_id": run.parent_id, "record": run.canonical()},
+        **{"interventions": to_json(dumped["interventions"]), "capture": to_json(dumped["capture"])},
+        **{"started": provenance.started, "git_commit": provenance.git_commit, "git_dirty": provenance.git_dirty},
+        **{"device": provenance.device, "host": provenance.host, "provenance": provenance.canonical()},
+    }
+    for name, value in columns.items():
+        _column(SCHEMAS["runs"].field(name), value)
+    return columns
+
+
+def array_columns(arrays: Sequence[ArrayInfo]) -> dict[str, Any]:
+    """The columns `arrays`, `nbytes` and `stored` of a run's manifest."""
+    return {
+        "arrays": [{**array.model_dump(), "shards": file_rows(array.shards)} for array in arrays],
+        "nbytes": sum(array.nbytes for array in arrays),
+        "stored": sum(array.stored for array in arrays),
+    }
+
+
+def file_rows(files: Files) -> list[dict[str, Any]]:
+    """`files` as rows of a column."""
+    return [{"file": file, "nbytes": nbytes, "crc32c": crc} for file, (nbytes, crc) in sorted(files.items())]
+
+
+def stats_column(blocks: Sequence[TokenStats]) -> pa.Array:
+    """The column `token_stats`: all blocks' rows in one list, without a Python object for each."""
+    rows = [len(block.mean) for block in blocks]
+    columns: list[pa.Array] = []
+    for field in _TOKEN_STATS:
+        values = [getattr(block, field.name) for block in blocks]
+        parts = [
+            pa.array(value, field.type) if isinstance(value, np.ndarray) else pa.array([value] * count, field.type)
+            for value, count in zip(values, rows, strict=True)
+        ]
+        columns.append(pa.concat_arrays(parts) if parts else pa.array([], field.type))
+    table = pa.StructArray.from_arrays(columns, fields=list(_TOKEN_STATS))
+    return pa.ListArray.from_arrays(pa.array([0, len(table)], pa.int32()), table)
+
+
+def to_json(value: Any) -> str:
+    """Canonical JSON text, as `Record.canonical` writes it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def read_run(path: Path, root: Path) -> RunEntry:
+    """The run whose manifest is `path`, in the store at `root`.
+
+    Raises:
+        CorruptManifest, NewerFormat: see `_read`.
+    """
+    row = _read(path, "runs")
+    with _validated(path):
+        return RunEntry(
+            run=Run.model_validate_json(row["record"]),
+            provenance=Provenance.model_validate_json(row["provenance"]),
+            steps=tuple(StepInfo.model_validate(step) for step in row["trajectory"]),
+            arrays=tuple(
+                ArrayInfo.model_validate({**array, "shards": _files(array["shards"])}) for array in row["arrays"]
+            ),
+            scores=tuple(Score.model_validate(score) for score in row["scores"]),
+            seconds=row["seconds"],
+            nbytes=row["nbytes"],
+            stored=row["stored"],
+            path=root / row["path"],
+        )
+
+
+def read_sample(path: Path, root: Path) -> SampleEntry:
+    """The sample whose manifest is `path`; raises as `read_run`."""
+    row = _read(path, "samples")
+    with _validated(path):
+        return SampleEntry(SampleRecord.model_validate_json(row["record"]), _files(row["files"]), root / row["path"])
+
+
+def read_result(path: Path, root: Path) -> StoredResult:
+    """The result whose manifest is `path`; raises as `read_run`."""
+    row = _read(path, "results")
+    with _validated(path):
+        return StoredResult(
+            record=ResultRecord.model_validate_json(row["record"]),
+            provenance=Provenance.model_validate_json(row["provenance"]),
+            files=_files(row["files"]),
+            path=root / row["path"],
+        )
+
+
+def check(path: Path, kind: Kind) -> None:
+    """Raise CorruptManifest or NewerFormat unless the manifest can be read; see `read_run`."""
+    _read(path, kind, SCHEMAS[kind].names)
+
+
+def _read(path: Path, kind: Kind, columns: Sequence[str] | None = None) -> dict[str, Any]:
+    """The one row of a manifest; without `columns`, all but the bulky statistics.
+
+    Raises:
+        CorruptManifest: it is not Parquet, cut short, or lacks columns.
+        NewerFormat: a newer stepscope wrote it.
+    """
+    names = [name for name in SCHEMAS[kind].names if name != "token_stats"] if columns is None else list(columns)
+    try:
+        with pq.ParquetFile(path) as file:
+            number = file.read(columns=["format"]).column("format")[0].as_py()
+            if number > FORMAT:
+                raise NewerFormat(f"{path} has format {number}, this stepscope reads up to {FORMAT}; upgrade stepscope")
+            return file.read(columns=names).to_pylist()[0]
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, KeyError, IndexError, TypeError) as error:
+        raise _corrupt(path, error) from error
+
+
+@contextlib.contextmanager
+def _validated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValidationError, KeyError, TypeError) as error:
+        raise _corrupt(path, error) from error
+
+
+def _corrupt(path: Path, error: Exception) -> CorruptManifest:
+    reason = str(error).strip().splitlines()[0]
+    return CorruptManifest(f"the manifest {path} cannot be read ({reason}); restore it from a copy, or delete it")
+
+
+def _files(rows: Sequence[Mapping[str, Any]]) -> Files:
+    return {row["file"]: (row["nbytes"], row["crc32c"]) for row in rows}

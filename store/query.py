@@ -1,0 +1,44 @@
+"""SQL from outside: one SELECT on the views, or one clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import duckdb
+
+from store.errors import QueryError
+from store.index import VIEWS
+
+Params = Sequence[Any] | Mapping[str, Any] | None
+"""Values for `?` (a sequence) or `$name` (a mapping) in a query."""
+
+_ALLOWED: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+
+
+def run(connection: duckdb.DuckDBPyConnection, query: str, params: Params = None) -> duckdb.DuckDBPyRelation:
+    """The relation that `query` selects.
+
+    The connection is locked down as well (see `store.index`); this check gives the better error.
+
+    Raises:
+        QueryError: not exactly one statement, not one that selects, or one that DuckDB refuses.
+    """
+    try:
+        statements = connection.extract_statements(query)
+        kinds = [statement.type for statement in statements]
+        if len(kinds) != 1:
+            raise QueryError(f"give one SELECT, not {len(kinds)} statements")
+        if kinds[0] not in _ALLOWED:
+            raise QueryError(f"only SELECT is allowed here, not {kinds[0].name}; the views are {', '.join(VIEWS)}")
+        values = None if params is None else dict(params) if isinstance(params, Mapping) else list(params)
+        return connection.sql(query, params=values)
+    except duckdb.Error as error:
+        raise QueryError(_one_line(error)) from error
+
+
+def _one_line(error: duckdb.Error) -> str:
+    message = str(error).strip().split("\n\n")[0].replace("\n", " ")
+    if isinstance(error, duckdb.CatalogException):
+        message += f"; the views are {', '.join(VIEWS)}"
+    return message
