@@ -1,0 +1,31 @@
+"""Model families: one file each, found by the class name of the pipeline."""
+
+from __future__ import annotations
+
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+from interp.adapters._base import ModelAdapter
+from interp.errors import UnsupportedModel
+from interp.registry import Registry
+
+adapters: Registry[type[ModelAdapter]] = Registry(kind="model family", package=__name__)
+
+
+def adapt(pipeline: DiffusionPipeline) -> ModelAdapter:
+    """The adapter of `pipeline`.
+
+    Raises:
+        UnsupportedModel: naming the pipelines that can be traced.
+    """
+    name = type(pipeline).__name__
+    for adapter in adapters:
+        if name in adapter.pipelines:
+            return adapter(pipeline)
+    known = sorted(pipeline for adapter in adapters for pipeline in adapter.pipelines)
+    raise UnsupportedModel(
+        f"no adapter for {name}; these pipelines can be traced: {', '.join(known)}. "
+        "A new family is one file in interp/adapters/ (docs: How to add a model family)."
+    )
+
+
+__all__ = ["ModelAdapter", "adapt", "adapters"]

@@ -1,0 +1,225 @@
+"""Runs that are kept: samples × seeds through a traced model into a store."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+import store
+from interp import provenance
+from interp.errors import BadSpec
+from interp.model import Model, finished
+from interp.planning import ArrayPlan, Plan, plan
+from interp.recorder import Recorder
+from interp.sites import LayerSite
+from interp.spec import DEFAULT
+from interp.stream import Stream
+from interp.worlds import worlds
+from store import CaptureSpec, Run, RunExists, Sample, SamplerSettings, Score, dims
+
+
+class Captured(NamedTuple):
+    """What a sweep did."""
+
+    run_ids: tuple[str, ...]
+    """One for each sample × seed, in that order."""
+    made: int
+    """Runs generated now."""
+    reused: int
+    """Runs that the store had already."""
+
+
+class Sweep(NamedTuple):
+    """What a sweep would do; nothing has been generated yet."""
+
+    runs: tuple[tuple[Sample, Run], ...]
+    """Every run asked for."""
+    missing: tuple[tuple[Sample, Run], ...]
+    """Those that the store does not have."""
+    plan: Plan
+    """What each writes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the missing runs write, uncompressed."""
+        return self.plan.nbytes * len(self.missing)
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps of the missing runs together."""
+        return sum(run.settings.steps for _, run in self.missing)
+
+
+def sweep(
+    model: Model,
+    samples: Iterable[Sample],
+    spec: CaptureSpec = DEFAULT,
+    *,
+    into: store.ActivationStore,
+    seeds: Sequence[int] = (0,),
+    settings: SamplerSettings | None = None,
+) -> Sweep:
+    """Say what `capture` with the same arguments would do and cost.
+
+    Raises:
+        BadSpec: if the model cannot give what the spec asks, or the disk cannot hold it.
+        BadInput: if the pipeline cannot run with the settings.
+    """
+    settings = settings or model.settings()
+    resolved = plan(model.adapter, spec, settings)
+    runs = tuple(
+        (sample, Run(model=model.ref, sample_id=sample.id, seed=seed, settings=settings, capture=spec))
+        for sample in samples
+        for seed in seeds
+    )
+    missing = tuple((sample, run) for sample, run in runs if not into.has_run(run.id))
+    found = Sweep(runs, missing, resolved)
+    free = shutil.disk_usage(into.path).free
+    if found.nbytes > free:
+        raise BadSpec(
+            f"{len(missing)} runs would write {found.nbytes / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free at "
+            f"{into.path}; capture fewer layers, steps or sites, or reduce them"
+        )
+    return found
+
+
+def capture(
+    model: Model,
+    samples: Iterable[Sample],
+    spec: CaptureSpec = DEFAULT,
+    *,
+    into: store.ActivationStore | str | Path,
+    seeds: Sequence[int] = (0,),
+    settings: SamplerSettings | None = None,
+    progress: bool = False,
+) -> Captured:
+    """Generate samples × seeds and keep what `spec` asks of each run.
+
+    A run that the store has already is not generated again, so an interrupted sweep goes on where it
+    stopped. A run becomes visible when it is complete; one that fails leaves nothing.
+
+    Args:
+        model: As `load` returns it.
+        samples: The questions.
+        spec: What is kept.
+        into: A store, or the folder of one (made if missing).
+        seeds: One run for each sample and seed.
+        settings: How to sample; the model's defaults if not given.
+        progress: Show a bar with the time left.
+
+    Raises:
+        InterpError: if the model cannot do what is asked (before anything runs).
+        StoreError: if the store cannot be written.
+    """
+    acts = into if isinstance(into, store.ActivationStore) else store.open(into, mode="a")
+    todo = sweep(model, samples, spec, into=acts, seeds=seeds, settings=settings)
+    made = 0
+    with tqdm(total=todo.steps, unit="step", desc="capture", disable=not progress, dynamic_ncols=True) as bar:
+        for number, (sample, run) in enumerate(todo.missing):
+            bar.set_postfix_str(f"run {number + 1}/{len(todo.missing)}")
+            acts.put_sample(sample)
+            try:
+                _one(model, sample, run, todo.plan, acts, bar)
+                made += 1
+            except RunExists:
+                # Another process made the same run in the meantime; its result is the same.
+                continue
+    return Captured(tuple(run.id for _, run in todo.runs), made, len(todo.runs) - made)
+
+
+def _one(model: Model, sample: Sample, run: Run, plan: Plan, acts: store.ActivationStore, bar: Any) -> None:
+    """Generate, trace and write one run."""
+    started = time.perf_counter()
+    with acts.begin_run(run, provenance.take(model.device)) as writer:
+        for array in plan.arrays:
+            writer.add_array(
+                array.site.name,
+                array.reduction.name,
+                dims=array.dims,
+                shape=array.shape,
+                dtype=str(array.dtype).removeprefix("torch."),
+                coords=_coords(array),
+                files_along=array.dims[: -len(array.cell)] if array.reduction.by_cell else (dims.STEP,),
+                profile="compact" if array.reduction.compressible else "fast",
+            )
+        scored = _ScoredSink(writer, sample, plan)
+        with Stream(scored) as stream:
+            output, steps = model.traced.run(
+                sites=_layer_sites(plan),
+                settings=run.settings,
+                geometry=plan.geometry,
+                listener=Recorder(plan, model.adapter, stream, on_step=bar.update),
+                **model.inputs(sample, seed=run.seed, settings=run.settings),
+            )
+        video = finished(output).numpy()
+        writer.add_array(
+            "output",
+            "pixels",
+            dims=(dims.FRAME, dims.Y, dims.X, dims.CHANNEL),
+            shape=video.shape,
+            dtype="uint8",
+            coords={dims.FRAME: np.arange(len(video))},
+            profile="compact",
+        )
+        writer.write("output", "pixels", {}, video)
+        writer.set_steps(steps)
+        writer.add_scores([*scored.scores, *_scores(sample, video, step=None)])
+        writer.commit(seconds=time.perf_counter() - started)
+
+
+class _ScoredSink:
+    """Passes blocks on to the writer and scores every decoded x̂0 on its way."""
+
+    def __init__(self, writer: store.RunWriter, sample: Sample, plan: Plan) -> None:
+        self._writer = writer
+        self._sample = sample
+        self._steps = {(a.site.name, a.reduction.name): a.steps for a in plan.arrays}
+        self.scores: list[Score] = []
+
+    def write(self, site: str, reduction: str, index: dict[str, int], block: NDArray[np.generic]) -> None:
+        """See `interp.stream.Sink`."""
+        self._writer.write(site, reduction, index, block)
+        if (site, reduction) == ("x0_hat", "pixels"):
+            step = self._steps[site, reduction][index[dims.STEP]]
+            self.scores += _scores(self._sample, block.astype(np.uint8, copy=False), step=step)
+
+
+def _scores(sample: Sample, video: NDArray[np.uint8], *, step: int | None) -> list[Score]:
+    """What the sample's world says of a video.
+
+    Nothing for a picture and prompt of the user's own, and nothing for a video of another length or
+    size than the true one: a scorer reads cells and frames.
+    """
+    family = sample.record.family
+    if family not in worlds or sample.video is None or sample.video.shape != video.shape:
+        return []
+    values = worlds[family].score(sample, video)
+    return [Score(scorer=family, metric=metric, value=value, step=step) for metric, value in values.items()]
+
+
+def _layer_sites(plan: Plan) -> list[tuple[LayerSite, list[int]]]:
+    """Which layers of which sites any array of the plan needs."""
+    layers: dict[LayerSite, set[int]] = {}
+    for array in plan.arrays:
+        if isinstance(array.site, LayerSite):
+            layers.setdefault(array.site, set()).update(array.layers)
+    return [(site, sorted(numbers)) for site, numbers in layers.items()]
+
+
+def _coords(array: ArrayPlan) -> dict[str, NDArray[np.generic]]:
+    """Labels of the axes that are not plain positions."""
+    coords: dict[str, NDArray[np.generic]] = {dims.STEP: np.array(array.steps)}
+    if array.branches:
+        coords[dims.BRANCH] = np.array(array.branches)
+    if array.layers:
+        coords[dims.LAYER] = np.array(array.layers)
+    if dims.FRAME in array.dims:
+        coords[dims.FRAME] = np.arange(array.shape[array.dims.index(dims.FRAME)])
+    return coords

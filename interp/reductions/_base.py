@@ -1,0 +1,42 @@
+"""What a reduction is: the part of a site's value that is kept, computed on the device."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+
+from interp.adapters import ModelAdapter
+from interp.geometry import Geometry
+from interp.sites import Site
+
+Tensor = torch.Tensor
+
+
+class Reduction(ABC):
+    """A function of one value `[f, y, x, c]` (one step, branch and layer)."""
+
+    name: ClassVar[str]
+    dims: ClassVar[tuple[str, ...]]
+    """Axes of the result, in the order of `store.dims.ORDER`."""
+    by_cell: ClassVar[bool] = False
+    """Whether each (step, branch, layer) is written by itself, because it is large."""
+    compressible: ClassVar[bool] = False
+    """Whether the store should compress it."""
+
+    def refuses(self, site: Site) -> str | None:
+        """Why `site` has no such reduction, or None where it has."""
+        return None
+
+    def dtype(self, value: torch.dtype) -> torch.dtype:
+        """Dtype of the result for a site whose values have dtype `value`."""
+        return torch.float32
+
+    @abstractmethod
+    def shape(self, site: Site, geometry: Geometry) -> tuple[int, ...]:
+        """Sizes of `dims`."""
+
+    @abstractmethod
+    def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
+        """The result, on the device of the value; never a view of it that the model could change."""

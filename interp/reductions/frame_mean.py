@@ -1,0 +1,28 @@
+"""The mean token of each frame."""
+
+import torch
+
+from interp.adapters import ModelAdapter
+from interp.geometry import Geometry
+from interp.reductions import Reduction, reductions
+from interp.reductions._base import Tensor
+from interp.sites import Site
+from store.dims import CHANNEL, FRAME
+
+
+class FrameMean(Reduction):
+    """Mean over the rows and columns of each frame, accumulated and kept in float32."""
+
+    name = "frame_mean"
+    dims = (FRAME, CHANNEL)
+
+    def shape(self, site: Site, geometry: Geometry) -> tuple[int, ...]:
+        """See `Reduction.shape`."""
+        return (site.grid(geometry).frames, site.channels(geometry))
+
+    def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
+        """See `Reduction.reduce`."""
+        return value_fyxc.mean(dim=(1, 2), dtype=torch.float32)
+
+
+reductions.add(FrameMean.name, FrameMean())

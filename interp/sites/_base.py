@@ -1,0 +1,87 @@
+"""What a site is: a place in the run whose value can be kept."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch
+
+from interp.geometry import Geometry, Grid
+from store.records import StepInfo
+
+Tensor = torch.Tensor
+
+
+class StepValues(NamedTuple):
+    """What one denoising step did, read where the scheduler is called."""
+
+    info: StepInfo
+    latent: Tensor
+    """x_s `[f, y, x, c]`: the latent that the scheduler was given."""
+    velocity: Mapping[str, Tensor]
+    """Branch → v `[f, y, x, c]`; `guided` is what the scheduler was given."""
+
+
+class Site(ABC):
+    """A named place in a run."""
+
+    name: ClassVar[str]
+    branches: ClassVar[tuple[str, ...]]
+    """Branches that it has, its default first; empty where the value belongs to the step as a whole."""
+    latent_grid: ClassVar[bool]
+    """Whether its grid is that of the latents, not that of the tokens."""
+    decodable: ClassVar[bool] = False
+    """Whether its values are latent videos, so that the VAE can make pixels of them."""
+
+    @property
+    @abstractmethod
+    def per_layer(self) -> bool:
+        """Whether there is one value for each layer."""
+
+    def grid(self, geometry: Geometry) -> Grid:
+        """Frames, rows and columns of its values."""
+        return geometry.latent if self.latent_grid else geometry.tokens
+
+    def channels(self, geometry: Geometry) -> int:
+        """Channels of its values."""
+        return geometry.latent_channels if self.latent_grid else geometry.width
+
+
+class LayerSite(Site):
+    """A site inside each block: the input or output of one of its modules."""
+
+    branches = ("cond", "uncond")
+    latent_grid = False
+
+    module: ClassVar[str]
+    """Path of the module inside the block; empty for the block itself."""
+    slot: ClassVar[str]
+    """`input` or `output`."""
+
+    @property
+    def per_layer(self) -> bool:
+        """Always true."""
+        return True
+
+
+class StepSite(Site):
+    """A site of the sampler: one value a step."""
+
+    branches = ()
+    latent_grid = True
+
+    @property
+    def per_layer(self) -> bool:
+        """Never true."""
+        return False
+
+    @abstractmethod
+    def value(self, step: StepValues, branch: str | None) -> Tensor:
+        """Its value `[f, y, x, c]` at a step.
+
+        Args:
+            step: What the step did.
+            branch: One of `branches`, or None where there are none.
+        """

@@ -1,0 +1,102 @@
+"""Capture specs: the default ones, and how one is written on a command line or in a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from interp.errors import BadSpec
+from store.records import CaptureItem, CaptureSpec
+
+SYNTAX = "SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond]"
+"""How one item of a spec is written; numbers start at 0 and ranges include both ends."""
+
+DEFAULT = CaptureSpec(
+    items=(
+        CaptureItem(site="resid_post", reduction="energy"),
+        CaptureItem(site="resid_post", reduction="frame_mean"),
+        CaptureItem(site="x0_hat", reduction="full"),
+    )
+)
+"""What a run keeps where nothing is asked: a few MB that answer most first questions."""
+
+WITH_PIXELS = CaptureSpec(items=(*DEFAULT.items, CaptureItem(site="x0_hat", reduction="pixels")))
+"""The default and the decoded x̂0 of every step: one VAE decoding a step more."""
+
+
+def parse(texts: Iterable[str]) -> CaptureSpec:
+    """The capture spec of items as in `SYNTAX`.
+
+    Raises:
+        BadSpec: quoting the item and the syntax.
+
+    Example:
+        >>> parse(["resid_post/full@layers=4-6@steps=0"]).items[0].layers
+        (4, 5, 6)
+    """
+    return _spec([_item(text) for text in texts])
+
+
+def read(path: Path) -> CaptureSpec:
+    """The capture spec of a TOML file with `[[capture]]` tables (keys as in `CaptureItem`).
+
+    Raises:
+        BadSpec: if the file is missing, is no TOML or has other keys.
+    """
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadSpec(f"cannot read the capture spec {path}: {error}") from error
+    items = table.get("capture")
+    if not isinstance(items, list) or not items:
+        raise BadSpec(f"{path} has no [[capture]] table; each needs site and reduction")
+    return _spec(items)
+
+
+def _spec(items: list[Any]) -> CaptureSpec:
+    try:
+        return CaptureSpec.model_validate({"items": items})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        raise BadSpec(f"bad capture spec: {where + ': ' if where else ''}{first['msg']}; write {SYNTAX}") from error
+
+
+def _item(text: str) -> dict[str, Any]:
+    head, *options = text.split("@")
+    site, slash, reduction = head.partition("/")
+    if not (site and slash and reduction):
+        raise BadSpec(f"cannot read {text!r}; write {SYNTAX}")
+    item: dict[str, Any] = {"site": site, "reduction": reduction}
+    for option in options:
+        key, _, value = option.partition("=")
+        if key in ("layers", "steps"):
+            item[key] = numbers(value)
+        elif key == "branches":
+            item[key] = tuple(value.split(","))
+        else:
+            raise BadSpec(f"cannot read {option!r} in {text!r}; write {SYNTAX}")
+    return item
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The numbers of a list such as `0,4-7`; ranges include both ends.
+
+    Raises:
+        BadSpec: if it cannot be read.
+
+    Example:
+        >>> numbers("0,4-7")
+        (0, 4, 5, 6, 7)
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise BadSpec(f"cannot read the numbers {text!r}; write them as 0,4-7")
+        found += range(int(first), int(last if dash else first) + 1)
+    return tuple(found)

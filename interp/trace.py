@@ -1,0 +1,251 @@
+"""Tracing: run the real pipeline under nnsight and label every value by what ran.
+
+One nnsight observer sees the modules in the order in which they run (decision 0003). The
+denoiser's input says which expert runs, the pipeline's `cache_context` which branch, and the
+scheduler, made visible to nnsight as a module for the time of the run, which step is over.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+from nnsight import NNsight
+from nnsight.intervention.interleaver import Mediator
+
+from interp.adapters import ModelAdapter
+from interp.errors import UnsupportedModel
+from interp.geometry import Geometry
+from interp.recorder import Label
+from interp.sites import LayerSite, StepValues
+from store.records import SamplerSettings, StepInfo
+
+Tensor = torch.Tensor
+ROOT = "model"
+SCHEDULER = "scheduler_step"
+
+
+class Listener(Protocol):
+    """Who is told what ran: a `Recorder`, or a test."""
+
+    def wants(self, site: str, label: Label) -> bool:
+        """Whether `layer` should be called for this value."""
+        ...
+
+    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> None:
+        """One value of a layer's site."""
+        ...
+
+    def step(self, values: StepValues) -> None:
+        """One finished step."""
+        ...
+
+
+class TracedPipeline:
+    """A pipeline that can be run with a listener.
+
+    Args:
+        adapter: Says where in the pipeline things are.
+    """
+
+    def __init__(self, adapter: ModelAdapter) -> None:
+        self._adapter = adapter
+        self._module = _PipelineModule(adapter)
+        self._envoy = NNsight(self._module)
+
+    def run(
+        self,
+        *,
+        sites: list[tuple[LayerSite, list[int]]],
+        settings: SamplerSettings,
+        geometry: Geometry,
+        listener: Listener,
+        **inputs: Any,
+    ) -> tuple[Any, tuple[StepInfo, ...]]:
+        """Run the pipeline once.
+
+        Args:
+            sites: Which sites of which layers to show to the listener.
+            settings: As planned; the labels come from what runs.
+            geometry: As planned.
+            listener: Is told every value and every step, in order.
+            **inputs: Keyword arguments of the pipeline.
+
+        Returns:
+            What the pipeline returned, and the steps that ran.
+        """
+        observer = _Observer(self._adapter, sites, settings, geometry, listener)
+        with _prepared(self._adapter, self._module.scheduler_step, observer), self._envoy.trace(**inputs):
+            Mediator.current("capture").caches.append(observer)
+            result = self._envoy.output.save()
+        return result, tuple(observer.steps)
+
+
+class _SchedulerStep(torch.nn.Module):
+    """The scheduler's `step` as a module, so that nnsight sees what it is given and what it returns."""
+
+    def __init__(self, adapter: ModelAdapter) -> None:
+        super().__init__()
+        self._adapter = adapter
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        scheduler = self._adapter.pipeline.scheduler
+        return type(scheduler).step(scheduler, *args, **kwargs)
+
+
+class _PipelineModule(torch.nn.Module):
+    """The pipeline as one module whose children are what can be traced."""
+
+    def __init__(self, adapter: ModelAdapter) -> None:
+        super().__init__()
+        self._adapter = adapter
+        for name, denoiser in adapter.denoisers().items():
+            self.add_module(name, denoiser)
+        self.scheduler_step = _SchedulerStep(adapter)
+
+    def forward(self, **inputs: Any) -> Any:
+        return self._adapter.pipeline(**inputs)
+
+
+class _Observer:
+    """What nnsight calls a cache: it is shown the values that it subscribes to, as they happen."""
+
+    def __init__(
+        self,
+        adapter: ModelAdapter,
+        sites: list[tuple[LayerSite, list[int]]],
+        settings: SamplerSettings,
+        geometry: Geometry,
+        listener: Listener,
+    ) -> None:
+        self._adapter = adapter
+        self._sites = sites
+        self._settings = settings
+        self._geometry = geometry
+        self._listener = listener
+        self.context: str | None = None
+        """Name of the cache context that the pipeline has entered."""
+        self.steps: list[StepInfo] = []
+        self._expert = ""
+        self._branches: tuple[str, ...] = ()
+        self._velocity: dict[str, Tensor] = {}
+        self._step_inputs: tuple[Tensor, float, Tensor] | None = None
+
+    def subscriptions(self) -> dict[str, list[Callable[[Any], None]]]:
+        """Location → who is shown its value (nnsight asks once a run)."""
+        wanted: dict[str, list[Callable[[Any], None]]] = {}
+        for expert, denoiser in self._adapter.denoisers().items():
+            wanted[f"{ROOT}.{expert}.input"] = [self._denoiser_starts(expert)]
+            blocks = self._adapter.blocks(denoiser)
+            names = {id(module): name for name, module in denoiser.named_modules()}
+            for site, layers in self._sites:
+                for layer in layers:
+                    module = blocks[layer].get_submodule(site.module)
+                    location = f"{ROOT}.{expert}.{names[id(module)]}.{site.slot}"
+                    wanted.setdefault(location, []).append(self._layer_ran(site, layer))
+            wanted[f"{ROOT}.{expert}.output"] = [self._denoiser_ends]
+        wanted[f"{ROOT}.{SCHEDULER}.input"] = [self._scheduler_starts]
+        wanted[f"{ROOT}.{SCHEDULER}.output"] = [self._scheduler_ends]
+        return wanted
+
+    def observe_selected(self, selected: list[Callable[[Any], None]], value: Any) -> None:
+        """Show `value` to those that subscribed to its location."""
+        for show in selected:
+            show(value)
+
+    def _denoiser_starts(self, expert: str) -> Callable[[Any], None]:
+        def show(value: Any) -> None:
+            self._expert = expert
+            self._branches = self._adapter.branches(self.context)
+
+        return show
+
+    def _layer_ran(self, site: LayerSite, layer: int) -> Callable[[Any], None]:
+        def show(value: Any) -> None:
+            labels = [Label(len(self.steps), branch, self._expert, layer) for branch in self._branches]
+            if not any(self._listener.wants(site.name, label) for label in labels):
+                return
+            hidden = value[0] if isinstance(value, tuple) else value
+            grid = self._adapter.tokens(hidden, self._geometry)
+            for row, label in enumerate(labels):
+                self._listener.layer(site.name, label, grid[row])
+
+        return show
+
+    def _denoiser_ends(self, value: Any) -> None:
+        predicted = self._adapter.latent(value[0], self._geometry)
+        self._velocity.update(zip(self._branches, predicted, strict=True))
+
+    def _scheduler_starts(self, value: Any) -> None:
+        args, kwargs = value
+        # Every diffusers scheduler takes these three first, and pipelines name them or not.
+        given = dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
+        self._step_inputs = (given["model_output"], float(given["timestep"]), given["sample"])
+
+    def _scheduler_ends(self, value: Any) -> None:
+        assert self._step_inputs is not None
+        guided, timestep, sample = self._step_inputs
+        scheduler = self._adapter.pipeline.scheduler
+        # The solver counts its own steps; after a step its index points at the next noise level.
+        index = scheduler.step_index
+        info = StepInfo(
+            step=len(self.steps),
+            timestep=timestep,
+            sigma=float(scheduler.sigmas[index - 1]),
+            sigma_next=float(scheduler.sigmas[index]),
+            expert=self._expert,
+            guidance=self._adapter.guidance(self._settings, self._expert),
+        )
+        self._velocity["guided"] = self._adapter.latent(guided, self._geometry)[0]
+        self._listener.step(StepValues(info, self._adapter.latent(sample, self._geometry)[0], self._velocity))
+        self.steps.append(info)
+        self._velocity, self._step_inputs = {}, None
+
+
+@contextmanager
+def _prepared(adapter: ModelAdapter, scheduler_step: torch.nn.Module, observer: _Observer) -> Iterator[None]:
+    """The pipeline with its scheduler and its cache contexts made visible, for the time of one run."""
+    pipeline = adapter.pipeline
+    scheduler = pipeline.scheduler
+    if not hasattr(scheduler, "sigmas") or not hasattr(scheduler, "step_index"):
+        raise UnsupportedModel(
+            f"{type(scheduler).__name__} has no noise levels (sigmas); use a flow-matching scheduler"
+        )
+    with ExitStack() as stack:
+        # Some pipelines look at the signature to see which arguments a scheduler takes.
+        scheduler_step.__dict__["__signature__"] = inspect.signature(scheduler.step)
+        stack.enter_context(_replaced(scheduler, "step", scheduler_step))
+        for denoiser in adapter.denoisers().values():
+            stack.enter_context(_replaced(denoiser, "cache_context", _named(denoiser, observer)))
+        shown = getattr(pipeline, "_progress_bar_config", {})
+        pipeline.set_progress_bar_config(**{**shown, "disable": True})
+        stack.callback(pipeline.set_progress_bar_config, **shown)
+        yield
+
+
+def _named(denoiser: Any, observer: _Observer) -> Callable[..., Any]:
+    original = denoiser.cache_context
+
+    @contextmanager
+    def cache_context(name: str, **kwargs: Any) -> Iterator[None]:
+        observer.context = name
+        try:
+            with original(name, **kwargs):
+                yield
+        finally:
+            observer.context = None
+
+    return cache_context
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """`owner.name` is `value` inside the context: an attribute of the instance over that of its class."""
+    owner.__dict__[name] = value
+    try:
+        yield
+    finally:
+        del owner.__dict__[name]
