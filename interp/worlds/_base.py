@@ -1,0 +1,146 @@
+"""What every world is: a family of tasks that draws samples with their truth and scores videos.
+
+A family is one file in this folder with one subclass of `World`; its last line registers it::
+
+    worlds.add(Maze.name, Maze())
+
+Shapes: n samples, F frames, H×W pixels; videos are uint8 `[n, F, H, W, 3]`, red-green-blue.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from interp.errors import BadInput
+from store.records import Sample
+
+FRAMES = 17
+"""Video frames of every sample."""
+CELL = 8
+"""Pixels along a cell: one cell of the board is one token of the bundled model."""
+BOARD = 12
+"""Cells along a side of the board."""
+SIZE = CELL * BOARD
+"""Pixels along a side of the video."""
+SPLITS = ("in_domain", "out_of_domain")
+"""What the bundled model was trained on, and what it was not."""
+
+
+class WorldScore(NamedTuple):
+    """What a scorer reads off a video, each from 0 (wrong) to 1 (right)."""
+
+    answer: float
+    """Whether the video ends in a valid answer."""
+    process: float
+    """How far the way to it is shown, lawfully, over the frames."""
+    overall: float
+    """Both together: high only if the answer is right and the way to it is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Samples as tensors on one device, as training needs them."""
+
+    video: Tensor
+    """uint8 `[n, F, H, W, 3]`."""
+    prompts: list[str]
+    truth: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """Whatever else the world needs to build `Sample` objects, first axis n."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.prompts)
+
+
+class World(ABC):
+    """A family of tasks. Subclasses are stateless and registered under `name`."""
+
+    name: ClassVar[str]
+    """Family name, as in `Sample.record.family`."""
+    summary: ClassVar[str]
+    """One line for tables."""
+    difficulties: ClassVar[tuple[str, ...]]
+    """From easy to hard."""
+
+    @abstractmethod
+    def draw(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Batch:
+        """Samples number `index` of the stream (`seed`, `difficulty`, `split`).
+
+        Args:
+            index: int64 `[n]`; its device is where everything is made.
+            seed: Names the stream; training and evaluation use different ones.
+            difficulty: One of `difficulties`.
+            split: One of `SPLITS`.
+        """
+
+    @abstractmethod
+    def samples(self, batch: Batch, *, difficulty: str, split: str) -> list[Sample]:
+        """The batch as `store` samples, with regions, tracks and labels."""
+
+    @abstractmethod
+    def judge(self, sample: Sample, video: NDArray[np.uint8]) -> WorldScore:
+        """Score a video that has been checked; see `score`."""
+
+    def generate(
+        self, n: int, *, seed: int = 0, difficulty: str | None = None, split: str = "in_domain"
+    ) -> list[Sample]:
+        """The first `n` samples of a stream.
+
+        Args:
+            n: How many; a larger `n` extends the list and leaves its beginning as it was.
+            seed: Names the stream.
+            difficulty: One of `difficulties`; None takes them in turn.
+            split: `in_domain` or `out_of_domain`.
+
+        Raises:
+            BadInput: if the difficulty or the split is not one of this world's.
+
+        Example:
+            >>> from interp.worlds import worlds
+            >>> [sample.record.difficulty for sample in worlds["maze"].generate(3)]
+            ['easy', 'medium', 'hard']
+        """
+        if difficulty is None:
+            per_level = {
+                level: iter(self.generate(-(-n // len(self.difficulties)), seed=seed, difficulty=level, split=split))
+                for level in self.difficulties
+            }
+            return [next(per_level[self.difficulties[i % len(self.difficulties)]]) for i in range(n)]
+        self.check(difficulty=difficulty, split=split)
+        batch = self.draw(torch.arange(n), seed=seed, difficulty=difficulty, split=split)
+        return self.samples(batch, difficulty=difficulty, split=split)
+
+    def score(self, sample: Sample, video: NDArray[np.uint8]) -> dict[str, float]:
+        """Score `video` as an answer to `sample`, from its pixels alone.
+
+        Args:
+            sample: One of this world's own, with its truth.
+            video: uint8 `[F, H, W, 3]`.
+
+        Returns:
+            `answer`, `process`, `overall`, each 0 to 1; see `WorldScore`.
+
+        Raises:
+            BadInput: if the video has another shape or dtype than the true one.
+        """
+        if sample.video is None or video.shape != sample.video.shape or video.dtype != np.uint8:
+            wanted = "no true video" if sample.video is None else f"uint8 {sample.video.shape}"
+            raise BadInput(
+                f"{self.name} scores videos like the sample's own ({wanted}), not {video.dtype} {video.shape}; "
+                "sample at the world's size and pass frames as uint8"
+            )
+        return self.judge(sample, video)._asdict()
+
+    def check(self, *, difficulty: str, split: str) -> None:
+        """Raise `BadInput` unless this world has `difficulty` and `split`."""
+        for what, value, known in (("difficulty", difficulty, self.difficulties), ("split", split, SPLITS)):
+            if value not in known:
+                raise BadInput(f"{self.name} has no {what} {value!r}; choose one of {', '.join(known)}")

@@ -1,0 +1,1 @@
+"""Training of the bundled `tinywan`: `python -m training --help`. Not part of the installed package."""
