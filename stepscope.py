@@ -1,0 +1,410 @@
+"""The command line of stepscope: wires the four packages together and imports them lazily.
+
+Every command mirrors a call of the library. What goes wrong is one line on standard error and a
+non-zero exit: 2 for what was asked wrongly or cannot be had, 130 for an interruption.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib import metadata, util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+if TYPE_CHECKING:
+    import interp
+    import store
+
+LAYERS = ("interp", "store", "analyses", "reports")
+"""The import packages of the distribution; their names are generic, so `doctor` looks for impostors."""
+
+QUERIES = (
+    "SELECT run_id, family, seed, value AS solved FROM scores JOIN runs USING (run_id) JOIN samples USING (sample_id) "
+    "WHERE metric = 'answer' AND step IS NULL ORDER BY run_id",
+    "SELECT layer, round(avg(mean), 2) AS energy FROM token_stats WHERE branch = 'cond' GROUP BY layer ORDER BY layer",
+    "SELECT step, round(avg(sigma), 3) AS sigma, round(avg(value), 3) AS score_of_x0_hat FROM scores "
+    "JOIN steps USING (run_id, step) WHERE metric = 'overall' GROUP BY step ORDER BY step",
+)
+"""Worth trying on the demo's store."""
+
+app = App(
+    name="stepscope",
+    help="A microscope for the denoising steps of video diffusion transformers.",
+    version=lambda: _version("stepscope"),
+    suppress_keyboard_interrupt=False,
+)
+store_app = App(name="store", help="Look after a store.")
+app.command(store_app)
+
+Store = Annotated[Path, Parameter(name="--store", help="Folder of the store.")]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
+Where = Annotated[
+    str | None,
+    Parameter(help="SQL condition on the columns of runs and samples, e.g. \"family = 'maze' AND seed < 2\"."),
+]
+
+
+@app.command
+def demo(
+    *,
+    out: Annotated[
+        Path, Parameter(help="Folder that is made: the store in OUT/acts, the report OUT/report.html.")
+    ] = Path("demo"),
+    mazes: Annotated[int, Parameter(help="How many mazes.")] = 3,
+    seeds: Annotated[str, Parameter(help="Seeds of each maze, e.g. 0,1 or 0-3.")] = "0,1",
+) -> None:
+    """Run the whole job on the bundled model: capture, analyse, report; minutes on two cores."""
+    import interp
+
+    acts_path = out / "acts"
+    samples = interp.worlds["maze"].generate(mazes, seed=DEMO_SEED)
+    _say(f"{mazes} mazes × seeds {seeds} through tinywan, every denoising step kept")
+    model = interp.load("tinywan")
+    captured = _capture(model, samples, interp.WITH_PIXELS, into=acts_path, seeds=interp.numbers(seeds))
+    report_path = _report(_kept(acts_path), out / "report.html", runs=captured.run_ids)
+    _say(f"\nReport: {report_path}  (open it in a browser; it needs no network)\n\nThree questions worth asking:")
+    for query in QUERIES:
+        _say(f'  stepscope sql --store {acts_path} "{query}"')
+
+
+DEMO_SEED = 2026
+"""Stream of the demo's mazes: not one that the model was trained on."""
+
+
+@app.command
+def capture(
+    *,
+    into: Annotated[Path, Parameter(help="Folder of the store; made if it is missing.")],
+    model: Annotated[str, Parameter(help="Bundled model, folder, or hub id.")] = "tinywan",
+    world: Annotated[str | None, Parameter(help="Task family to draw samples from.")] = None,
+    n: Annotated[int, Parameter(help="Samples to draw from the world.")] = 1,
+    world_seed: Annotated[int, Parameter(help="Stream of samples to draw from.")] = 0,
+    difficulty: Annotated[str | None, Parameter(help="Difficulty of the samples; all in turn if not given.")] = None,
+    split: Annotated[str, Parameter(help="in_domain or out_of_domain.")] = "in_domain",
+    image: Annotated[Path | None, Parameter(help="First frame of your own, instead of a world.")] = None,
+    prompt: Annotated[str, Parameter(help="Prompt that goes with --image.")] = "",
+    negative_prompt: Annotated[str, Parameter(help="Negative prompt that goes with --image.")] = "",
+    seeds: Annotated[str, Parameter(help="Seeds of each sample, e.g. 0,1 or 0-3.")] = "0",
+    keep: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="",
+            help="What to keep: SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond]; repeatable.",
+        ),
+    ] = None,
+    spec: Annotated[Path | None, Parameter(help="TOML file with [[capture]] tables, instead of --keep.")] = None,
+    steps: Annotated[int | None, Parameter(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, Parameter(help="Guidance scale; 1 or below turns guidance off.")] = None,
+    guidance_2: Annotated[float | None, Parameter(help="Guidance scale of the low-noise expert.")] = None,
+    height: Annotated[int | None, Parameter(help="Pixels.")] = None,
+    width: Annotated[int | None, Parameter(help="Pixels.")] = None,
+    frames: Annotated[int | None, Parameter(help="Video frames.")] = None,
+    device: Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, …; the GPU if there is one.")] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        Parameter(help="Dtype of the weights; float32 on a CPU, bfloat16 on a GPU."),
+    ] = None,
+    dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be written.")] = False,
+) -> None:
+    """Generate videos and keep what happens at each denoising step; goes on where it was stopped."""
+    import torch
+
+    import interp
+
+    samples = _samples(
+        world=world,
+        n=n,
+        seed=world_seed,
+        difficulty=difficulty,
+        split=split,
+        image=image,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+    )
+    if keep and spec:
+        raise interp.BadSpec("--keep and --spec were both given; give one of them")
+    wanted = interp.parse(keep) if keep else interp.read(spec) if spec else interp.DEFAULT
+    chosen = interp.numbers(seeds)
+    loaded = interp.load(model, dtype=getattr(torch, dtype) if dtype else None, device=device)
+    settings = loaded.settings(
+        steps=steps, guidance=guidance, guidance_2=guidance_2, height=height, width=width, frames=frames
+    )
+    _capture(loaded, samples, wanted, into=into, seeds=chosen, settings=settings, dry_run=dry_run)
+
+
+@app.command
+def analyze(
+    name: Annotated[str, Parameter(help="Which analysis.")],
+    *,
+    store: Store,
+    where: Where = None,
+    json_: Json = False,
+) -> None:
+    """Compute one analysis over the runs of a store, once, and keep its result there."""
+    import analyses
+
+    result = analyses.run(name, _kept(store), where=where)
+    if json_:
+        _print_json({"result_id": result.id, **result.record.model_dump(mode="json")})
+    else:
+        _say(f"{result.record.verdict}: {result.record.finding}")
+        _say(f"n = {result.record.n}, result {result.id}")
+
+
+@app.command
+def report(
+    *,
+    store: Store,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="The HTML file to write.")],
+    where: Where = None,
+) -> None:
+    """Write one HTML file about the runs of a store; it works offline."""
+    _say(f"{_report(_kept(store), out, where=where)}")
+
+
+@app.command
+def sql(
+    query: Annotated[
+        str, Parameter(help="One SELECT over runs, samples, steps, arrays, token_stats, scores, results.")
+    ],
+    *,
+    store: Store,
+    json_: Json = False,
+) -> None:
+    """Ask a store in SQL (DuckDB); read-only."""
+    import store as store_package
+
+    relation = store_package.open(store).sql(query)
+    columns = relation.columns
+    rows = relation.fetchall()
+    if json_:
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        _print_table(columns, rows)
+
+
+@store_app.command
+def ls(path: Annotated[Path, Parameter(help="Folder of the store.")], *, json_: Json = False) -> None:
+    """List the runs of a store."""
+    sql(
+        "SELECT run_id, model, coalesce(family, '') AS family, seed, steps, guidance, frames, "
+        "round(seconds, 1) AS seconds, stored AS bytes, started "
+        "FROM runs LEFT JOIN samples USING (sample_id) ORDER BY started, run_id",
+        store=path,
+        json_=json_,
+    )
+
+
+@store_app.command
+def info(path: Annotated[Path, Parameter(help="Folder of the store.")], *, json_: Json = False) -> None:
+    """Show what a store holds: sizes by site and reduction, compression, runs that were never finished."""
+    import store as store_package
+
+    acts = store_package.open(path)
+    relation = acts.sql(
+        "SELECT site, reduction, count(*) AS runs, any_value(dtype) AS dtype, sum(files)::BIGINT AS files, "
+        "sum(nbytes)::BIGINT AS bytes, sum(stored)::BIGINT AS stored, "
+        "round(sum(nbytes) / greatest(sum(stored), 1), 2) AS compression "
+        "FROM arrays GROUP BY site, reduction ORDER BY site, reduction"
+    )
+    columns, rows = relation.columns, relation.fetchall()
+    incomplete = acts.incomplete()
+    if json_:
+        arrays = [dict(zip(columns, row, strict=True)) for row in rows]
+        _print_json({"runs": len(acts.run_ids()), "incomplete": incomplete, "arrays": arrays})
+        return
+    _say(repr(acts))
+    _print_table(columns, rows)
+    if incomplete:
+        _say(
+            f"{len(incomplete)} folders of runs that were never finished, invisible to every query: "
+            + ", ".join(incomplete)
+        )
+
+
+@app.command
+def doctor(*, json_: Json = False) -> None:
+    """Check versions, GPU, disk, and whether another package shadows one of ours."""
+    found = _doctor()
+    if json_:
+        _print_json(found)
+    else:
+        _print_table(["check", "finding"], list(found.items()))
+    if found["shadowed"]:
+        _fail(f"shadowed packages: {found['shadowed']}; uninstall the other package or use a fresh environment")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the console script.
+
+    Args:
+        arguments: Words of the command line; None takes the process's own.
+
+    Raises:
+        SystemExit: with code 2 after one line on standard error, where something cannot be done as asked.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app(arguments, print_error=False, exit_on_error=False)
+    except KeyboardInterrupt:
+        _fail("interrupted; finished runs are kept, and the same command goes on where it stopped", code=130)
+    except CycloptsError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except Exception as error:
+        if not isinstance(error, _expected()):
+            raise
+        _fail(str(error))
+
+
+def _expected() -> tuple[type[BaseException], ...]:
+    """The error bases of the layers that were imported: what is worth one line and no traceback."""
+    bases = {"interp": "InterpError", "store": "StoreError", "analyses": "AnalysisError", "reports": "ReportError"}
+    loaded = [(sys.modules[layer], base) for layer, base in bases.items() if layer in sys.modules]
+    return tuple(getattr(module, base) for module, base in loaded)
+
+
+def _capture(
+    model: interp.Model,
+    samples: list[store.Sample],
+    spec: store.CaptureSpec,
+    *,
+    into: Path,
+    seeds: tuple[int, ...],
+    settings: store.SamplerSettings | None = None,
+    dry_run: bool = False,
+) -> interp.Captured:
+    """Say what it costs, then capture with a progress bar."""
+    import interp
+    import store
+
+    interp.plan(model.adapter, spec, settings or model.settings())  # refused before a folder is made
+    acts = store.open(into, mode="a")
+    todo = interp.sweep(model, samples, spec, into=acts, seeds=seeds, settings=settings)
+    _say(
+        f"{len(todo.runs)} runs, {len(todo.runs) - len(todo.missing)} of them in the store already; "
+        f"{len(todo.missing)} to make: {todo.steps} steps, {todo.nbytes / 1e6:.1f} MB "
+        f"({todo.plan.nbytes / 1e6:.2f} MB a run)"
+    )
+    if dry_run:
+        return interp.Captured(tuple(run.id for _, run in todo.runs), 0, 0)
+    return interp.capture(model, samples, spec, into=acts, seeds=seeds, settings=settings, progress=True)
+
+
+def _samples(
+    *,
+    world: str | None,
+    n: int,
+    seed: int,
+    difficulty: str | None,
+    split: str,
+    image: Path | None,
+    prompt: str,
+    negative_prompt: str,
+) -> list[store.Sample]:
+    """The samples that the options of `capture` ask for."""
+    import interp
+
+    if (world is None) == (image is None):
+        raise interp.BadInput(
+            "capture needs samples: give either --world "
+            f"({', '.join(interp.worlds.names())}) or --image FILE with --prompt"
+        )
+    if world is not None:
+        return interp.worlds[world].generate(n, seed=seed, difficulty=difficulty, split=split)
+    assert image is not None
+    return [interp.custom_sample(image, prompt=prompt, negative_prompt=negative_prompt)]
+
+
+def _kept(path: Path) -> store.ActivationStore:
+    """An existing store in which results can be kept; for reading only where its folder is."""
+    import store
+
+    acts = store.open(path)
+    try:
+        return store.open(path, mode="a")
+    except store.ReadOnlyStore:
+        return acts
+
+
+def _report(
+    acts: store.ActivationStore, out: Path, *, runs: tuple[str, ...] | None = None, where: str | None = None
+) -> Path:
+    """Every analysis of the chosen runs, and the page about them."""
+    import analyses
+    import reports
+
+    results = []
+    for name in analyses.names():
+        results.append(analyses.run(name, acts, runs=runs, where=where))
+        _say(f"{name}: {results[-1].record.finding}")
+    return reports.write(acts, out, results=results, runs=results[0].record.run_ids)
+
+
+def _doctor() -> dict[str, Any]:
+    import shutil
+
+    import torch
+
+    home = Path(__file__).resolve().parent
+    shadowed: list[str] = []
+    for layer in LAYERS:
+        spec = util.find_spec(layer)
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+        if origin is None or origin.parent.parent != home:
+            shadowed.append(f"{layer} is {origin or 'missing'}")
+    packages = ("stepscope", "torch", "diffusers", "transformers", "nnsight", "zarr", "xarray", "duckdb", "pyarrow")
+    return {
+        "python": sys.version.split()[0],
+        **{package: _version(package) for package in packages},
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads",
+        "disk": f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free here",
+        "shadowed": "; ".join(shadowed),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _fail(text: str, *, code: int = 2) -> None:
+    line = " ".join(text.split())
+    sys.stderr.write(f"stepscope: {line}\n")
+    raise SystemExit(code)
+
+
+def _print_json(value: Any) -> None:
+    _say(json.dumps(value, indent=2, default=str))
+
+
+def _print_table(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns)
+    for row in rows:
+        # Text, not markup: what is stored may hold square brackets and control sequences.
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+if __name__ == "__main__":
+    main()
