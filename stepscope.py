@@ -23,13 +23,15 @@ LAYERS = ("interp", "store", "analyses", "reports")
 """The import packages of the distribution; their names are generic, so `doctor` looks for impostors."""
 
 QUERIES = (
-    "SELECT run_id, family, seed, value AS solved FROM scores JOIN runs USING (run_id) JOIN samples USING (sample_id) "
-    "WHERE metric = 'answer' AND step IS NULL ORDER BY run_id",
-    "SELECT layer, round(avg(mean), 2) AS energy FROM token_stats WHERE branch = 'cond' GROUP BY layer ORDER BY layer",
-    "SELECT step, round(avg(sigma), 3) AS sigma, round(avg(value), 3) AS score_of_x0_hat FROM scores "
-    "JOIN steps USING (run_id, step) WHERE metric = 'overall' GROUP BY step ORDER BY step",
+    """SELECT sample_id, seed, value AS solved FROM scores JOIN runs USING (run_id)
+  WHERE metric = 'answer' AND step IS NULL ORDER BY sample_id, seed""",
+    """SELECT step, avg(value) AS answer FROM scores
+  WHERE metric = 'answer' AND step IS NOT NULL GROUP BY step ORDER BY step""",
+    """SELECT layer, avg(mean) FILTER (sigma > 0.5) AS early, avg(mean) FILTER (sigma <= 0.5) AS late
+  FROM token_stats JOIN steps USING (run_id, step)
+  WHERE site = 'resid_post' AND branch = 'cond' GROUP BY layer ORDER BY layer""",
 )
-"""Worth trying on the demo's store."""
+"""Worth trying on the demo's store: which runs were solved, when the answer appears, which layers carry the energy."""
 
 app = App(
     name="stepscope",
@@ -68,7 +70,7 @@ def demo(
     report_path = _report(_kept(acts_path), out / "report.html", runs=captured.run_ids)
     _say(f"\nReport: {report_path}  (open it in a browser; it needs no network)\n\nThree questions worth asking:")
     for query in QUERIES:
-        _say(f'  stepscope sql --store {acts_path} "{query}"')
+        _say(f'\nstepscope sql --store {acts_path} "\n  {query}"')
 
 
 DEMO_SEED = 2026

@@ -24,7 +24,7 @@ class Sink(Protocol):
 
 class _Block(NamedTuple):
     array: ArrayPlan
-    index: dict[str, int]
+    place: dict[str, int]
     value: NDArray[np.generic]
 
 
@@ -87,7 +87,7 @@ class Stream:
                     return
                 block = self._queue.popleft()
             try:
-                self._sink.write(block.array.site.name, block.array.reduction.name, block.index, block.value)
+                self._sink.write(block.array.site.name, block.array.reduction.name, block.place, block.value)
             except BaseException as error:  # handed to the thread that runs the model
                 with self._changed:
                     self._error = error

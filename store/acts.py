@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from store import manifest, samples
+from store import files, manifest, samples
 from store.errors import (
     ReadOnlyStore,
     ResultNotFound,
@@ -85,7 +85,7 @@ def open(path: str | os.PathLike[str], mode: Mode = "r") -> ActivationStore:
         raise ValueError(f"mode is 'r' to read or 'a' to write as well, not {mode!r}")
     root = Path(path)
     layout = prepare(root, create=mode == "a")
-    if mode == "a" and not os.access(root, os.W_OK):
+    if mode == "a" and not files.writable(root):
         raise ReadOnlyStore(f"{root} cannot be written; open it with mode='r', or choose another folder")
     return ActivationStore(layout, writable=mode == "a")
 
@@ -240,8 +240,10 @@ class ActivationStore:
             params: Values for its `?` or `$name`.
             runs: Ids, in the order wanted; else by sample, seed and id. Without `runs`, runs that do not
                 hold the array are left out.
-            step, layer, branch, frame: Labels, not positions: one (its axis goes away), several, or a
-                slice with both ends included.
+            step: Labels, not positions: one (its axis goes away), several, or a slice with both ends included.
+            layer: The same.
+            branch: The same.
+            frame: The same.
 
         Returns:
             A dask-backed array `[run, step, branch, layer, frame, y, x, channel]`, as far as the array has
@@ -263,8 +265,8 @@ class ActivationStore:
         selectors = {"step": step, "branch": branch, "layer": layer, "frame": frame}
         entries = [self.run(id) for id in self._chosen(where, params, runs)]
         holding = [entry for entry in entries if (site, reduction) in _arrays(entry)]
-        if not holding or (runs is not None and len(holding) < len(entries)):
-            without = [entry.run.id for entry in entries if entry not in holding]
+        without = [entry.run.id for entry in entries if (site, reduction) not in _arrays(entry)]
+        if not holding or (runs is not None and without):
             there = sorted({"/".join(name) for entry in entries for name in _arrays(entry)})
             raise UnknownArray(f"{site}/{reduction} is not in {_some(without)}; there is {', '.join(there) or 'none'}")
         parts = [loading.select(entry, site, reduction, selectors) for entry in holding]
@@ -274,8 +276,9 @@ class ActivationStore:
     def incomplete(self) -> list[str]:
         """Folders below `runs` that no manifest names: crashed writers' leftovers, or runs being written."""
         folder = self._layout.folder("runs")
-        complete = {row[0] for row in self.sql("SELECT path FROM runs").fetchall()}
+        # Listed first: a run that is committed meanwhile is then known as complete.
         there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        complete = {row[0] for row in self.sql("SELECT path FROM runs").fetchall()}
         return [name for name in there if f"runs/{name}" not in complete]
 
     def info(self) -> StoreInfo:
@@ -302,8 +305,8 @@ class ActivationStore:
         counts = ", ".join(f"{len(self._layout.ids(kind))} {kind}" for kind in ("runs", "samples", "results"))
         try:
             size = f", {self.info().stored / 1e6:.1f} MB"
-        except StoreError as error:  # a damaged store still says what it is
-            size = f", {error}"
+        except (StoreError, ImportError) as error:  # a damaged store, or a node without DuckDB, still says what it is
+            size = f"; {error}"
         return f"ActivationStore({str(self.path)!r}: {counts}{size})"
 
     @property
@@ -327,23 +330,25 @@ class ActivationStore:
         """Ids of the runs that `load` stacks, in order.
 
         Raises:
-            RunNotFound: no run answers `where`, or `runs` is empty.
+            RunNotFound: an id of `runs` is unknown, or no run is left.
+            QueryError: `where` is wrong.
         """
+        from store import query as queries
+
         condition = "TRUE" if where is None else f"({where}\n)"  # the line's end closes a comment in `where`
         query = (
             f"SELECT run_id FROM runs LEFT JOIN samples USING (sample_id) WHERE {condition} "
             "ORDER BY sample_id, seed, run_id"
         )
+        chosen = list(runs or ())
+        if unknown := [id for id in chosen if not self.has_run(id)]:
+            raise RunNotFound(self._missing("runs", unknown[0]))
         if runs is None or where is not None:
-            found = [str(row[0]) for row in self.sql(query, params).fetchall()]
-            chosen = found if runs is None else [id for id in runs if id in set(found)]
-        else:
-            chosen = list(runs)
+            found = [str(row[0]) for row in queries.rows(self._index.connect(), query, params)]
+            chosen = found if runs is None else [id for id in chosen if id in set(found)]
         if not chosen:
-            raise RunNotFound(
-                f"no run of {self.path} answers {where or 'an empty list of runs'}; "
-                f"there are {len(self.run_ids())} runs"
-            )
+            asked = "an empty list of runs" if where is None and runs is not None else where or "the selection"
+            raise RunNotFound(f"no run of {self.path} answers {asked}; there are {len(self.run_ids())} runs")
         return chosen
 
 

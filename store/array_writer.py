@@ -159,7 +159,9 @@ class ArrayWriter:
             raise InvalidArray(f"{self.name}: files can be split along {', '.join(CELL)}, not {files_along}")
         zstd = profile == "compact" or dtype in ("uint8", "bool")
         sizes = [int(size) for size in shape]
-        return ArrayMeta.sharded(names, sizes, dtype, files_along=files_along, zstd=zstd, attributes=attrs)
+        return ArrayMeta.sharded(
+            names, sizes, dtype, files_along=files_along, split=dims.FRAME, zstd=zstd, attributes=attrs
+        )
 
     def _label(self, coords: Mapping[str, Any]) -> dict[str, Coordinate]:
         sizes = dict(zip(self.meta.dims, self.meta.shape, strict=True))
@@ -172,8 +174,7 @@ class ArrayWriter:
         return labelled
 
     def _coordinate(self, name: str, given: Any, sizes: Mapping[str, int]) -> Coordinate:
-        is_pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str) and given[0] in sizes
-        dim, values = given if is_pair else (name, given)
+        dim, values = given if _is_pair(given) else (name, given)
         values = np.asarray(values)
         if name == self.reduction or not _NAME.fullmatch(name) or (name in dims.ORDER and name != dim):
             raise InvalidArray(f"{self.name}: {name!r} cannot name a coordinate of {dim!r}")
@@ -224,3 +225,10 @@ class ArrayWriter:
 
     def _labels(self, names: Sequence[str], places: Sequence[int]) -> dict[str, Any]:
         return {name: self.coords[name].values[place] for name, place in zip(names, places, strict=True)}
+
+
+def _is_pair(given: Any) -> bool:
+    """Whether a coordinate is given as (axis, labels); two texts are labels."""
+    if not isinstance(given, tuple) or len(given) != 2:
+        return False
+    return isinstance(given[0], str) and not isinstance(given[1], str)

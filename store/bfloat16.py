@@ -13,4 +13,4 @@ NAME: Final = "bfloat16"
 
 def to_float32(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     """The values that `bits` stand for, exactly: bfloat16 is the upper half of float32."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)

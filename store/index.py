@@ -9,6 +9,7 @@ copy stays in the temporary folder.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import shutil
@@ -21,7 +22,7 @@ from typing import Final, NoReturn
 import duckdb
 
 from store import files, manifest
-from store.errors import CorruptManifest, StoreError, StoreFull
+from store.errors import CorruptManifest, StoreFull
 from store.layout import KINDS, Kind, Layout
 from store.records import FORMAT
 
@@ -97,11 +98,11 @@ class Index:
         """
         with self._lock:
             while True:
-                wanted = self._wanted()
+                wanted: Known = {kind: self._layout.listing(kind) for kind in KINDS}
                 if self._connection is not None and self._known == wanted:
                     return self._connection.cursor()
                 with contextlib.suppress(_Vanished):  # a manifest was removed meanwhile: list again
-                    self._connection = self._open_cached(wanted) or self._open_updated(wanted)
+                    self._connection = self._open_current(wanted)
                     self._known = wanted
                     return self._connection.cursor()
 
@@ -112,32 +113,29 @@ class Index:
             with files.translated(self._layout.index):
                 self._layout.index.unlink(missing_ok=True)
 
-    def _wanted(self) -> Known:
-        return {kind: self._layout.listing(kind) for kind in KINDS}
-
-    def _open_cached(self, wanted: Known) -> duckdb.DuckDBPyConnection | None:
-        connection = _open(self._layout.index)
-        return connection if connection is not None and _known(connection) == wanted else None
-
-    def _open_updated(self, wanted: Known) -> duckdb.DuckDBPyConnection:
-        """Make an up-to-date copy, open it, and let it take the cached file's place."""
-        root = self._layout.root
-        for folder in [*([root] if os.access(root, os.W_OK) else []), Path(tempfile.gettempdir())]:
+    def _open_current(self, wanted: Known) -> duckdb.DuckDBPyConnection:
+        """Open the cached index if it is up to date, else a copy that is, which takes the cached one's place."""
+        cached = _open(self._layout.index)
+        if cached is not None and _known(cached, "index.private") == wanted:
+            return cached
+        root, elsewhere = self._layout.root, Path(tempfile.gettempdir())
+        folders = [root, elsewhere] if files.writable(root) else [elsewhere]
+        # From the cached index first; from nothing if it is of no use after all.
+        for source, folder in itertools.product([self._layout.index, None] if cached else [None], folders):
             copy = folder / f".index.{files.token()}.duckdb"
             try:
-                _update(copy, self._layout, wanted)
+                _update(copy, source, self._layout, wanted)
                 connection = _open(copy)
-                if connection is None:
-                    raise StoreError(f"the index {copy} vanished while it was made; try again")
-                if folder == root:
-                    os.replace(copy, self._layout.index)
-                return connection
-            except (OSError, duckdb.IOException) as error:
-                log.info("no index in %s: %s", folder, error)
+                if connection is not None:
+                    if folder == root:
+                        os.replace(copy, self._layout.index)
+                    return connection
+            except (OSError, duckdb.Error) as error:
+                log.info("no index from %s in %s: %s", source, folder, error)
             finally:
                 copy.unlink(missing_ok=True)
                 copy.with_name(copy.name + ".wal").unlink(missing_ok=True)
-        raise StoreFull(f"no space for an index, neither in {root} nor in {tempfile.gettempdir()}: free some")
+        raise StoreFull(f"no index can be made, neither in {root} nor in {elsewhere}: is there space left?")
 
 
 def _open(path: Path) -> duckdb.DuckDBPyConnection | None:
@@ -152,54 +150,44 @@ def _open(path: Path) -> duckdb.DuckDBPyConnection | None:
     connection = duckdb.connect(":memory:", config={**config, "autoload_known_extensions": "false"})
     try:
         connection.execute(f"ATTACH {_quoted(str(path))} AS index (READ_ONLY)")
+        for setting in ("temp_directory = ''", "enable_external_access = false", "lock_configuration = true"):
+            connection.execute(f"SET {setting}")
+        size = "SELECT block_size * total_blocks FROM pragma_database_size() WHERE database_name = 'index'"
+        if path.stat().st_size < connection.execute(size).fetchall()[0][0]:
+            return None  # cut short: DuckDB would notice when it reads what is missing
         if connection.execute("SELECT version FROM index.private.about").fetchall() != [(VERSION,)]:
             return None
         for view in VIEWS:
             connection.execute(f"CREATE VIEW {view} AS FROM index.{view}")
-    except duckdb.Error as error:
+    except (OSError, duckdb.Error) as error:
         log.info("the index %s is of no use and will be made again: %s", path, error)
         return None
-    for setting in ("temp_directory = ''", "enable_external_access = false", "lock_configuration = true"):
-        connection.execute(f"SET {setting}")
     return connection
 
 
-def _known(connection: duckdb.DuckDBPyConnection) -> Known:
+def _known(connection: duckdb.DuckDBPyConnection, schema: str) -> Known:
     known: Known = {kind: {} for kind in KINDS}
-    for kind, id, nbytes, mtime_ns in connection.execute("FROM index.private.manifests").fetchall():
+    for kind, id, nbytes, mtime_ns in connection.execute(f"FROM {schema}.manifests").fetchall():
         known[kind][id] = files.Stamp(nbytes, mtime_ns)
     return known
 
 
-def _update(path: Path, layout: Layout, wanted: Known) -> None:
-    """Make `path` an index that holds exactly `wanted`, starting from the cached one where that helps."""
-    known = _copied(layout.index, path) or {kind: dict[str, files.Stamp]() for kind in KINDS}
+def _update(path: Path, source: Path | None, layout: Layout, wanted: Known) -> None:
+    """Make `path` an index that holds exactly `wanted`, from a copy of `source` where there is one."""
+    if source is not None:
+        shutil.copyfile(source, path)
     with contextlib.closing(duckdb.connect(str(path))) as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS private")
         connection.execute(f"CREATE OR REPLACE TABLE private.about AS SELECT {VERSION} AS version")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS private.manifests (kind VARCHAR, id VARCHAR, nbytes BIGINT, mtime_ns BIGINT)"
         )
+        known = _known(connection, "private")
         for kind in KINDS:
             gone = [id for id, stamp in known[kind].items() if wanted[kind].get(id) != stamp]
             added = {id: stamp for id, stamp in wanted[kind].items() if known[kind].get(id) != stamp}
             _remove(connection, kind, gone)
             _add(connection, layout, kind, added)
-
-
-def _copied(source: Path, path: Path) -> Known | None:
-    """Copy the cached index, and say what it holds; None (and no copy) if it is of no use."""
-    connection = _open(source)
-    if connection is None:
-        return None
-    connection.close()
-    shutil.copyfile(source, path)
-    copied = _open(path)  # the source may have been replaced in between: ask the copy
-    if copied is None:
-        path.unlink()
-        return None
-    with contextlib.closing(copied):
-        return _known(copied)
 
 
 def _remove(connection: duckdb.DuckDBPyConnection, kind: Kind, ids: Sequence[str]) -> None:

@@ -71,7 +71,9 @@ class Draft:
     """
 
     def __init__(self, layout: Layout, kind: Kind, id: str) -> None:
-        self.layout, self.kind, self.id = layout, kind, id
+        self.layout, self.id = layout, id
+        self.kind: Kind = kind
+        self._manifest: bytes | None = None
         self.path = layout.folder(kind) / id
         while not files.make_folder(self.path):
             self.path = layout.folder(kind) / f"{id}.{files.token()}"
@@ -83,6 +85,7 @@ class Draft:
 
     def publish(self, manifest: bytes) -> bool:
         """Make the folder durable, then visible. If another writer was first: remove it, and False."""
+        self._manifest = manifest
         files.sync_tree(self.path)
         target = self.layout.manifest(self.kind, self.id)
         files.make_folder(target.parent)
@@ -92,8 +95,15 @@ class Draft:
         return won
 
     def discard(self) -> None:
-        """Remove the folder; what cannot be removed stays invisible."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder unless it is visible; what cannot be removed stays invisible."""
+        if not self._is_visible():
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _is_visible(self) -> bool:
+        # Asked of the disk: an interrupt may have come between publishing and knowing of it. A manifest
+        # names its folder, so no other writer's has the same bytes.
+        target = self.layout.manifest(self.kind, self.id)
+        return self._manifest is not None and target.is_file() and target.read_bytes() == self._manifest
 
 
 def prepare(root: Path, *, create: bool) -> Layout:
@@ -110,13 +120,20 @@ def prepare(root: Path, *, create: bool) -> Layout:
     marker = root / MARKER
     if create and not marker.exists() and _is_blank(root):
         files.make_folder(root)
+        files.sync(root.parent)
         files.publish(marker, json.dumps({"format": FORMAT, "created_by": _version()}).encode())
     if not root.exists():
         raise StoreNotFound(f"there is no store at {root}; check the path, or create one by opening it with mode='a'")
     if not marker.exists():
         raise NotAStore(f"{root} is a folder without {MARKER}, so not a store; choose a new or empty folder for one")
     _check_marker(marker)
-    return Layout(root)
+    layout = Layout(root)
+    if create:
+        made = [files.make_folder(folder(kind)) for kind in KINDS for folder in (layout.folder, layout.manifests)]
+        if any(made):
+            files.sync(root)
+            files.sync(root / "manifests")
+    return layout
 
 
 def _is_blank(root: Path) -> bool:

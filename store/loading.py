@@ -58,28 +58,38 @@ class Part:
         along = [places.tolist() if self.meta.is_cell(axis) else [0] for axis, places in enumerate(self.positions)]
         for place in itertools.product(*along):
             file = self.meta.file(place)
+            if file not in self.sizes:
+                raise DamagedArray(f"the manifest of run {self.entry.run.id} does not list {self.folder / file}")
             files.check(self.folder / file, self.sizes[file])
 
     def read(self, selection: Sequence[NDArray[np.intp]]) -> NDArray[Any]:
         """Values at `selection`, positions along each axis among those selected; bfloat16 as float32."""
         wanted = [places[chosen] for places, chosen in zip(self.positions, selection, strict=True)]
-        out = np.empty(tuple(map(len, wanted)), self.meta.numpy)
         own = [self.meta.is_cell(axis) for axis in range(len(wanted))]
-        for target in np.ndindex(*(len(places) if alone else 1 for alone, places in zip(own, wanted, strict=True))):
+        targets = list(np.ndindex(*(len(at) if alone else 1 for alone, at in zip(own, wanted, strict=True))))
+        out = np.empty(tuple(map(len, wanted)), self.meta.numpy)
+        for target in targets:
             file = [int(wanted[axis][place]) if own[axis] else 0 for axis, place in enumerate(target)]
+            values = self._read_file(self.meta.file(file), wanted)
+            if len(targets) == 1:  # the usual case, one dask chunk is one file: nothing to put together
+                out = values
+                break
             where = tuple(slice(at, at + 1) if alone else slice(None) for alone, at in zip(own, target, strict=True))
-            out[where] = self._read_file(self.meta.file(file), wanted)
+            out[where] = values
         return bfloat16.to_float32(out) if self.meta.dtype == bfloat16.NAME else out
 
     def _read_file(self, file: str, wanted: Sequence[NDArray[np.intp]]) -> NDArray[Any]:
         """One file's values, with a length of 1 along the axes of the grid."""
-        split = next((axis for axis in range(len(wanted)) if self.meta.is_split(axis)), None)
-        chunks = [0] if split is None else wanted[split].tolist()
+        split = [self.meta.is_split(axis) for axis in range(len(wanted))]
+        grid = [places if divided else np.zeros(1, np.intp) for divided, places in zip(split, wanted, strict=True)]
+        counts = [size if divided else 1 for divided, size in zip(split, self.meta.shard, strict=True)]
+        chunks = np.ravel_multi_index(np.ix_(*grid), counts).ravel().tolist()
         values = shard.read(self.folder / file, self.meta, chunks, self.sizes[file])
-        shape = [len(chunks) if axis == split else size for axis, size in enumerate(self.meta.inner)]
+        shape = [len(places) * size for places, size in zip(grid, self.meta.inner, strict=True)]
         values = values.reshape(shape)
         for axis, places in enumerate(wanted):
-            if axis != split and not self.meta.is_cell(axis) and not np.array_equal(places, np.arange(shape[axis])):
+            whole = np.array_equal(places, np.arange(shape[axis]))
+            if not split[axis] and not self.meta.is_cell(axis) and not whole:
                 values = values.take(places, axis)
         return values
 
@@ -97,11 +107,12 @@ class LazyRuns:
         self.ndim = len(self.shape)
         self.dtype = np.result_type(*(_handed_out(part.meta) for part in parts))
 
-    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """The values at integers and slices, one for each axis."""
+    def __getitem__(self, key: tuple[int | slice | list[int], ...]) -> NDArray[Any]:
+        """The values at integers, slices and lists, one for each axis, each for itself (as in xarray)."""
         places = [np.arange(size, dtype=np.intp)[item] for item, size in zip(key, self.shape, strict=True)]
         runs, *selection = map(np.atleast_1d, places)
-        values = np.stack([self._parts[run].read(selection) for run in runs]).astype(self.dtype, copy=False)
+        each = [self._parts[run].read(selection) for run in runs]
+        values = (each[0][None] if len(each) == 1 else np.stack(each)).astype(self.dtype, copy=False)
         return values[tuple(0 if place.ndim == 0 else slice(None) for place in places)]
 
 
@@ -125,7 +136,7 @@ def select(entry: RunEntry, site: str, reduction: str, selectors: Mapping[str, S
     positions: dict[str, NDArray[np.intp]] = {}
     for dim, size in zip(meta.dims, meta.shape, strict=True):
         labels = coords[dim].values if dim in coords else np.arange(size)
-        positions[dim] = choose(labels, selectors.get(dim), axis=dim, array=name).positions
+        positions[dim] = choose(labels, selectors.get(dim), axis=dim, array=name)
     part = Part(
         entry=entry,
         folder=group / reduction,
@@ -143,7 +154,8 @@ def stack(parts: Sequence[Part], *, site: str, reduction: str, scalars: Collecti
 
     Args:
         parts: At least one.
-        site, reduction: What they hold.
+        site: Where in the model.
+        reduction: What is kept of it.
         scalars: Axes of which one label was asked: they become scalar coordinates.
 
     Raises:
@@ -152,9 +164,9 @@ def stack(parts: Sequence[Part], *, site: str, reduction: str, scalars: Collecti
     _check_alike(parts, f"{site}/{reduction}")
     lazy, first = LazyRuns(parts), parts[0]
     chunks = (1, *(1 if first.meta.is_cell(axis) else size for axis, size in enumerate(first.shape)))
-    name = f"{site}-{reduction}-" + tokenize([(str(part.folder), part.sizes, part.positions) for part in parts])
+    name = f"{site}-{reduction}-" + tokenize([(str(part.folder), part.entry.stored, part.positions) for part in parts])
     meta = np.empty((0,) * lazy.ndim, lazy.dtype)
-    values = dask.array.from_array(cast(Any, lazy), chunks=chunks, name=name, fancy=False, meta=meta)
+    values = dask.array.from_array(cast(Any, lazy), chunks=cast(Any, chunks), name=name, meta=meta)
     array = xr.DataArray(
         values,
         dims=(dims.RUN, *first.meta.dims),

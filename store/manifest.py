@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from store.errors import CorruptManifest, InvalidRecord, NewerFormat
 from store.layout import Kind
@@ -80,14 +79,8 @@ SCHEMAS: dict[Kind, pa.Schema] = {
     "results": pa.schema(
         {
             **{"result_id": _text, "analysis": _text, "version": _int, "verdict": _text, "finding": _text, "n": _int},
-            **{
-                "run_ids": _texts,
-                "params": _text,
-                "summary": _text,
-                "started": _text,
-                "provenance": _text,
-                "files": _FILES,
-            },
+            **{"run_ids": _texts, "params": _text, "summary": _text, "started": _text, "provenance": _text},
+            **{"files": _FILES},
             **_COMMON,
         }
     ),
@@ -148,7 +141,7 @@ def encode(kind: Kind, columns: Mapping[str, Any]) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _column(field: pa.Field, value: Any) -> pa.Array:
+def _column(field: Any, value: Any) -> Any:
     if isinstance(value, pa.Array):
         return value
     try:
@@ -193,8 +186,8 @@ def file_rows(files: Files) -> list[dict[str, Any]]:
     return [{"file": file, "nbytes": nbytes, "crc32c": crc} for file, (nbytes, crc) in sorted(files.items())]
 
 
-def stats_column(blocks: Sequence[TokenStats]) -> pa.Array:
-    """The column `token_stats`: all blocks' rows in one list, without a Python object for each."""
+def stats_column(blocks: Sequence[TokenStats]) -> Any:
+    """The column `token_stats`, an Arrow array: all blocks' rows in one list, without a Python object for each."""
     rows = [len(block.mean) for block in blocks]
     columns: list[pa.Array] = []
     for field in _TOKEN_STATS:
@@ -232,7 +225,7 @@ def read_run(path: Path, root: Path) -> RunEntry:
             seconds=row["seconds"],
             nbytes=row["nbytes"],
             stored=row["stored"],
-            path=root / row["path"],
+            path=_inside(root, row["path"], "runs"),
         )
 
 
@@ -240,7 +233,11 @@ def read_sample(path: Path, root: Path) -> SampleEntry:
     """The sample whose manifest is `path`; raises as `read_run`."""
     row = _read(path, "samples")
     with _validated(path):
-        return SampleEntry(SampleRecord.model_validate_json(row["record"]), _files(row["files"]), root / row["path"])
+        return SampleEntry(
+            record=SampleRecord.model_validate_json(row["record"]),
+            files=_files(row["files"]),
+            path=_inside(root, row["path"], "samples"),
+        )
 
 
 def read_result(path: Path, root: Path) -> StoredResult:
@@ -251,7 +248,7 @@ def read_result(path: Path, root: Path) -> StoredResult:
             record=ResultRecord.model_validate_json(row["record"]),
             provenance=Provenance.model_validate_json(row["provenance"]),
             files=_files(row["files"]),
-            path=root / row["path"],
+            path=_inside(root, row["path"], "results"),
         )
 
 
@@ -281,11 +278,19 @@ def _read(path: Path, kind: Kind, columns: Sequence[str] | None = None) -> dict[
 
 
 @contextlib.contextmanager
-def _validated(path: Path) -> Iterator[None]:
+def _validated(path: Path) -> Generator[None]:
     try:
         yield
-    except (ValidationError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise _corrupt(path, error) from error
+
+
+def _inside(root: Path, relative: str, kind: Kind) -> Path:
+    """The folder that a manifest names; a store from elsewhere must not lead out of itself."""
+    parts = PurePosixPath(relative).parts
+    if len(parts) != 2 or parts[0] != kind or parts[1] == "..":
+        raise ValueError(f"its path is {relative!r}, which is no folder of {kind}")
+    return root.joinpath(*parts)
 
 
 def _corrupt(path: Path, error: Exception) -> CorruptManifest:

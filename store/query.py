@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import duckdb
 
@@ -12,8 +12,6 @@ from store.index import VIEWS
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 """Values for `?` (a sequence) or `$name` (a mapping) in a query."""
-
-_ALLOWED: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
 def run(connection: duckdb.DuckDBPyConnection, query: str, params: Params = None) -> duckdb.DuckDBPyRelation:
@@ -29,10 +27,19 @@ def run(connection: duckdb.DuckDBPyConnection, query: str, params: Params = None
         kinds = [statement.type for statement in statements]
         if len(kinds) != 1:
             raise QueryError(f"give one SELECT, not {len(kinds)} statements")
-        if kinds[0] not in _ALLOWED:
+        if kinds[0] != duckdb.StatementType.SELECT:
             raise QueryError(f"only SELECT is allowed here, not {kinds[0].name}; the views are {', '.join(VIEWS)}")
         values = None if params is None else dict(params) if isinstance(params, Mapping) else list(params)
         return connection.sql(query, params=values)
+    except duckdb.Error as error:
+        raise QueryError(_one_line(error)) from error
+
+
+def rows(connection: duckdb.DuckDBPyConnection, query: str, params: Params = None) -> list[tuple[Any, ...]]:
+    """All rows of what `query` selects; what fails only while it runs is a QueryError as well."""
+    relation = run(connection, query, params)
+    try:
+        return relation.fetchall()
     except duckdb.Error as error:
         raise QueryError(_one_line(error)) from error
 

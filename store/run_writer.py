@@ -107,7 +107,8 @@ class RunWriter:
         """Write the values of one file, once.
 
         Args:
-            site, reduction: Of an array that `add_array` announced.
+            site: Of an array that `add_array` announced.
+            reduction: Of the same.
             index: Positions (not labels) along the axes `files_along` that the array has.
             block: The values along the remaining axes, e.g. `[frame, y, x]`, in the array's dtype.
 
@@ -157,8 +158,9 @@ class RunWriter:
             array.finish(self._steps)
         self._write_groups()
         data = manifest.encode("runs", self._row(seconds))
+        won = self._draft.publish(data)
         self._done = True
-        if not self._draft.publish(data):
+        if not won:
             raise _exists(self.id)
         return self.id
 

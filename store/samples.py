@@ -56,7 +56,9 @@ def get(layout: Layout, id: str) -> Sample:
 def _write(folder: Path, name: str, array: NDArray[Any]) -> manifest.Files:
     names = _DIMS[name]
     split = names[0] if array.ndim > 3 or name == "tracks" else ""
-    meta = ArrayMeta.sharded(names, array.shape, str(array.dtype), split=split, zstd=True, attributes={})
+    meta = ArrayMeta.sharded(
+        names, array.shape, str(array.dtype), files_along=(), split=split, zstd=True, attributes={}
+    )
     values = np.ascontiguousarray(array, meta.numpy)
     files.make_folder(folder)
     files.write_new(folder / "zarr.json", [meta.to_json()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +15,12 @@ Selector = Label | Sequence[Label] | NDArray[Any] | slice | None
 """One label (the axis goes away), several in the order wanted, a slice of labels with both ends, or all."""
 
 
-class Chosen(NamedTuple):
-    """What a selector picks of one axis."""
-
-    positions: NDArray[np.intp]
-    scalar: bool
-    """Whether one label was asked, so that the axis goes away, as in xarray."""
-
-
 def is_label(selector: Selector) -> bool:
     """Whether one label is asked, so that the axis goes away, as in xarray."""
     return selector is not None and not isinstance(selector, slice) and np.ndim(cast(Any, selector)) == 0
 
 
-def choose(labels: NDArray[Any], selector: Selector, *, axis: str, array: str) -> Chosen:
+def choose(labels: NDArray[Any], selector: Selector, *, axis: str, array: str) -> NDArray[np.intp]:
     """The positions of `selector` among `labels`.
 
     Args:
@@ -41,17 +33,16 @@ def choose(labels: NDArray[Any], selector: Selector, *, axis: str, array: str) -
         UnknownLabel: a label that is not there, or a slice that holds none.
     """
     if selector is None:
-        return Chosen(np.arange(len(labels)), scalar=False)
+        return np.arange(len(labels))
     if isinstance(selector, slice):
-        return Chosen(_between(labels, selector, axis=axis, array=array), scalar=False)
-    wanted = np.asarray(selector)
+        return _between(labels, selector, axis=axis, array=array)
     places = {label: place for place, label in enumerate(cast("list[Label]", labels.tolist()))}
-    asked = cast("list[Label]", np.atleast_1d(wanted).tolist())
+    asked = cast("list[Label]", np.atleast_1d(np.asarray(selector)).tolist())
     unknown = [label for label in asked if isinstance(label, bool) or label not in places]
     if unknown or not asked:
         text = ", ".join(map(str, unknown)) or "an empty list"
         raise UnknownLabel(f"{array} has no {axis} {text}; it has {describe(labels)}")
-    return Chosen(np.array([places[label] for label in asked], np.intp), scalar=wanted.ndim == 0)
+    return np.array([places[label] for label in asked], np.intp)
 
 
 def describe(labels: NDArray[Any]) -> str:

@@ -27,7 +27,7 @@ def encode(block: NDArray[Any], meta: ArrayMeta) -> list[bytes | memoryview]:
         block: One cell, C-contiguous, dtype `meta.numpy`, any shape of the cell's size.
         meta: The array's description.
     """
-    values = memoryview(np.ascontiguousarray(block).reshape(-1).view(np.uint8))
+    values = np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
     size = meta.chunk_nbytes
     parts: list[bytes | memoryview] = [values]
     lengths = np.full(len(values) // size, size, np.uint64)
@@ -65,10 +65,10 @@ def read(path: Path, meta: ArrayMeta, chunks: Sequence[int], nbytes: int) -> NDA
         index = _index(reader, meta)
         for place, (first, count) in _consecutive(chunks):
             offset, length = int(index[first, 0]), int(index[first : first + count, 1].sum())
-            data = memoryview(reader.read(offset, length))
             if codec is None:
-                out[place : place + count] = np.frombuffer(data, np.uint8).reshape(count, size)
+                reader.read_into(out[place : place + count].reshape(-1).data, offset)
                 continue
+            data = memoryview(reader.read(offset, length))
             for number in range(count):
                 start = int(index[first + number, 0]) - offset
                 packed = data[start : start + int(index[first + number, 1])]
@@ -96,7 +96,7 @@ def _consecutive(chunks: Sequence[int]) -> list[tuple[int, tuple[int, int]]]:
     return groups
 
 
-def _unpack(codec: pa.Codec, packed: memoryview, size: int, path: Path) -> memoryview:
+def _unpack(codec: Any, packed: memoryview, size: int, path: Path) -> memoryview:
     try:
         return memoryview(codec.decompress(packed, decompressed_size=size))
     except (OSError, pa.ArrowInvalid) as error:

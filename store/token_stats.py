@@ -45,9 +45,8 @@ def measure(
     """
     rows = 1 if frames is None else len(frames)
     tokens = block.reshape(rows, -1).astype(np.float64)
-    with np.errstate(
-        invalid="ignore", over="ignore"
-    ):  # a model that diverged writes NaN and inf: keep them as they are
+    # A model that diverged writes NaN and inf: keep them as they are.
+    with np.errstate(invalid="ignore", over="ignore"):
         return TokenStats(
             site=site,
             branch=None if dims.BRANCH not in cell else str(cell[dims.BRANCH]),

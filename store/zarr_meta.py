@@ -32,7 +32,7 @@ CELL: Final[tuple[str, ...]] = (dims.STEP, dims.BRANCH, dims.LAYER)
 """Leading axes. Each element of them is a file of its own, unless the writer bundles small ones."""
 
 BUNDLE: Final = 1 << 20
-"""Bytes: a file of several cells is one inner chunk up to this size, above it one a layer."""
+"""Bytes: a file of several cells is one inner chunk up to this size; a larger one has a chunk for each cell."""
 
 _BYTES: Final[Json] = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC32C: Final[Json] = {"name": "crc32c"}
@@ -99,22 +99,22 @@ class ArrayMeta:
         shape: Sequence[int],
         dtype: str,
         *,
-        files_along: Sequence[str] = CELL,
-        split: str = dims.FRAME,
+        files_along: Sequence[str],
+        split: str,
         zstd: bool,
         attributes: Json,
     ) -> ArrayMeta:
         """An array of values: a file for each place along the axes `files_along`.
 
-        A file that holds one cell has an inner chunk for each element of the axis `split`. One that bundles several has one
-        inner chunk, or one for each layer where it is larger than `BUNDLE`.
+        A file that holds one cell has an inner chunk for each element of the axis `split`. One that bundles
+        several cells is one inner chunk, or has one for each cell where it is larger than `BUNDLE`.
         """
         pairs = list(zip(names, shape, strict=True))
         shard = tuple(1 if name in files_along else size for name, size in pairs)
         bundled = any(name in CELL and name not in files_along for name in names)
         whole = cls(dims=tuple(names), shape=tuple(shape), dtype=dtype, shard=shard, chunk=shard)
-        within = split if not bundled else dims.LAYER if whole.chunk_nbytes > BUNDLE else None
-        chunk = tuple(1 if name == within else size for name, size in zip(names, shard, strict=True))
+        within = (split,) if not bundled else CELL if whole.chunk_nbytes > BUNDLE else ()
+        chunk = tuple(1 if name in within else size for name, size in zip(names, shard, strict=True))
         return replace(whole, chunk=chunk, zstd=zstd, attributes=attributes)
 
     def is_cell(self, axis: int) -> bool:

@@ -73,6 +73,16 @@ def test_sql_prints_a_table_or_json(acts: Path, capsys: pytest.CaptureFixture[st
     assert "seed" in capsys.readouterr().out
 
 
+def test_the_demos_questions_are_those_of_the_readme_and_have_answers(
+    acts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for query in stepscope.QUERIES:
+        assert " ".join(query.split()) in readme
+        assert run("sql", query, "--store", acts, "--json") == 0
+        assert isinstance(json.loads(capsys.readouterr().out), list)
+
+
 def test_store_ls_and_info(acts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("store", "ls", acts, "--json") == 0
     assert [row["family"] for row in json.loads(capsys.readouterr().out)] == ["maze", "maze"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=["maze"], help=f"of {', '.join(worlds.names())}")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
+    parser.add_argument("--vae-steps", type=int, help="instead of the preset's")
+    parser.add_argument("--steps", type=int, help="of the transformer, instead of the preset's")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     unknown = sorted(set(options.stages) - set(STAGES))
@@ -49,6 +52,10 @@ def main() -> None:
         device=options.device,
         compile=options.compile,
     )
+    if options.vae_steps:
+        config = replace(config, vae=replace(config.vae, steps=options.vae_steps))
+    if options.steps:
+        config = replace(config, transformer=replace(config.transformer, steps=options.steps))
     for stage in STAGES:
         if stage in (options.stages or TRAINING):
             log.info("stage %s", stage)

@@ -12,7 +12,7 @@ from interp.worlds import FRAMES, SIZE
 class ModelConfig:
     """Shapes of tinywan. One latent cell, and so one token, is one 8×8-pixel cell of a world's board."""
 
-    latent_channels: int = 8
+    latent_channels: int = 16
     vae_dim: int = 16
     vae_mult: tuple[int, ...] = (1, 2, 4)
     vae_patch: int = 2
@@ -32,9 +32,9 @@ class ModelConfig:
 class VaeConfig:
     """How the autoencoder is trained."""
 
-    steps: int = 2400
-    batch: int = 64
-    rate: float = 1.5e-3
+    steps: int = 9000
+    batch: int = 32
+    rate: float = 2e-3
     kl: float = 3e-5
     """Weight of the KL term against the mean absolute error, both means over their elements."""
 
@@ -43,7 +43,7 @@ class VaeConfig:
 class TransformerConfig:
     """How transformer and text encoder are trained, jointly."""
 
-    steps: int = 4500
+    steps: int = 2800
     batch: int = 256
     rate: float = 6e-4
     warmup: int = 200

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.worlds import worlds
+from training import onepass
 from training.config import Config
 
 CHUNK = 1024
@@ -52,24 +53,14 @@ class Mix:
         return torch.cat(videos), prompts
 
 
+def latent_grid(config: Config) -> tuple[int, int, int]:
+    """T, h, w."""
+    return (config.frames - 1) // 4 + 1, config.height // 8, config.width // 8
+
+
 def to_model(video: Tensor) -> Tensor:
     """uint8 `[n, F, H, W, 3]` as float32 `[n, 3, F, H, W]` in -1…1."""
     return video.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-
-
-def recolour(video: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of the videos with channels permuted, inverted and dimmed, so that the VAE learns every colour.
-
-    Args:
-        video: float32 `[n, 3, F, H, W]` in -1…1.
-        generator: On the device of `video`.
-    """
-    n = len(video)
-    u = torch.rand(n, 3, 3, generator=generator, device=video.device)
-    mixed = video.gather(1, u[:, 0].argsort(dim=1)[:, :, None, None, None].expand_as(video))
-    gain = torch.where(u[:, 1] < 0.5, -1.0, 1.0) * (0.5 + 0.5 * u[:, 2])
-    keep = torch.rand(n, 1, 1, 1, 1, generator=generator, device=video.device) < 0.5
-    return torch.where(keep, video, mixed * gain[:, :, None, None, None])
 
 
 def condition_video(video: Tensor) -> Tensor:
@@ -82,7 +73,7 @@ def condition_video(video: Tensor) -> Tensor:
 @torch.no_grad()
 def encode(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
     """Normalised modes of the posterior, as the pipeline makes them, float32 `[n, C, T, h, w]`."""
-    latents = torch.cat([vae.encode(part).latent_dist.mode() for part in video.split(ENCODE)])
+    latents = torch.cat([onepass.encode(vae, part)[0] for part in video.split(ENCODE)])
     mean, std = (
         torch.tensor(values, device=latents.device).view(1, -1, 1, 1, 1)
         for values in (vae.config["latents_mean"], vae.config["latents_std"])
@@ -115,8 +106,7 @@ class LatentPool:
         self._tokenizer = tokenizer
         self._mix = Mix(families=config.families, seed=RESERVED + config.seed, device=config.device)
         n, channels = config.transformer.pool, config.model.latent_channels
-        grid = ((config.frames - 1) // 4 + 1, config.height // 8, config.width // 8)
-        self._latents = torch.zeros(n, channels, *grid, dtype=torch.float16, device=config.device)
+        self._latents = torch.zeros(n, channels, *latent_grid(config), dtype=torch.float16, device=config.device)
         self._condition = torch.zeros_like(self._latents)
         self._ids = torch.zeros(n, config.model.max_sequence_length, dtype=torch.int64, device=config.device)
         self._empty = self._tokens([""])[0]

@@ -62,9 +62,10 @@ def keep_pages() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except OSError:
         return
-    m_trim_threshold, m_mmap_threshold = -1, -3
-    mallopt(m_mmap_threshold, 1 << 30)
+    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
+    mallopt(m_mmap_threshold, 1 << 25)  # the largest value that glibc takes
     mallopt(m_trim_threshold, (1 << 31) - 1)
+    mallopt(m_top_pad, 1 << 29)
 
 
 def _median(call: Callable[[], object], *, repeats: int = 5) -> float:

@@ -1,4 +1,4 @@
-"""Stage `vae`: the autoencoder, on videos of every family and split, half of them recoloured."""
+"""Stage `vae`: the autoencoder, on videos of every family and split."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLWan
-from torch import Tensor
+from torch import Tensor, nn
 
-from training import checkpoint, data
+from training import checkpoint, data, onepass
 from training.config import Config
 from training.model import Parts
 from training.progress import Progress
@@ -44,38 +44,60 @@ def train(config: Config, parts: Parts) -> None:
         vae.load_state_dict(checkpoint.under("model", tensors))
         checkpoint.restore_optimizer(optimizer, names, checkpoint.under("optimizer", tensors))
         done, seconds = record["step"], record["seconds"]
-    videos = _videos(config)
+    channels_last(vae)
+    autoencode = torch.compile(_autoencode, dynamic=False) if config.compile else _autoencode
+    videos, rarity = _videos(config)
     generator = torch.Generator(config.device)
     progress = Progress("vae", options.steps, done=done, seconds=seconds)
     recent: list[Tensor] = []
     for step in range(done, options.steps):
         generator.manual_seed(config.seed * 1_000_003 + step)
         for group in optimizer.param_groups:
-            group["lr"] = options.rate * min(1, (step + 1) / 100) * _cosine(step / options.steps)
+            group["lr"] = options.rate * min(1, (step + 1) / 200) * _cosine(step / options.steps)
         rows = torch.randint(len(videos), (options.batch,), generator=generator, device=config.device)
-        video = data.recolour(data.to_model(videos[rows]), generator)
-        loss, error = _loss(config, vae, video, generator)
+        video = data.to_model(videos[rows]).contiguous(memory_format=torch.channels_last_3d)
+        shape = (options.batch, config.model.latent_channels, *data.latent_grid(config))
+        noise = torch.randn(shape, generator=generator, device=config.device)
+        with torch.autocast(config.device, dtype=torch.bfloat16, enabled=config.device != "cpu"):
+            decoded, mean, logvar = autoencode(vae, video, noise)
+        error = decoded.float() - video
+        weighted = (rarity[rows].float()[:, None] * (error.abs() + error.pow(2))).mean()
+        kl = 0.5 * (mean.float().pow(2) + logvar.float().exp() - 1 - logvar.float()).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        (weighted + options.kl * kl).backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        recent.append(error.detach())
+        recent.append(torch.stack([error.detach().abs().mean(), weighted.detach()]))
         if progress.due(step + 1):
-            progress.log(step + 1, f"error {torch.stack(recent).mean():.5f}")
+            plain, heavy = torch.stack(recent).mean(dim=0).tolist()
+            progress.log(step + 1, f"error {plain:.5f}, weighted loss {heavy:.5f}")
             recent.clear()
         if (step + 1) % max(1, options.steps // CHECKPOINTS) == 0 or step + 1 == options.steps:
             tensors = checkpoint.named("model", vae.state_dict())
             tensors |= checkpoint.named("optimizer", checkpoint.optimizer_state(optimizer, names))
-            mean, std = _moments(vae, data.to_model(videos[: min(512, POOL)]))
-            record = {"step": step + 1, "seconds": progress.seconds, "latents_mean": mean, "latents_std": std}
-            checkpoint.save(file, tensors, record)
+            mean_std = _moments(vae, data.to_model(videos[:512]))
+            checkpoint.save(file, tensors, {"step": step + 1, "seconds": progress.seconds, **mean_std})
 
 
 def _cosine(done: float) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _videos(config: Config) -> Tensor:
+def channels_last(module: nn.Module) -> None:
+    """Store the kernels of 3-D convolutions channels last, which is what the GPU computes with."""
+    for weight in module.parameters():
+        if weight.dim() == 5:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _autoencode(vae: AutoencoderKLWan, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Video, mean and log-variance of the posterior for `video`, with `noise` in place of a random draw."""
+    mean, logvar = onepass.encode(vae, video)
+    return onepass.decode(vae, mean + (0.5 * logvar).exp() * noise), mean, logvar
+
+
+def _videos(config: Config) -> tuple[Tensor, Tensor]:
+    """Videos uint8 `[n, F, H, W, 3]` and the weight of each pixel, float16 `[n, F, H, W]`."""
     mix = data.Mix(
         families=config.families,
         seed=data.RESERVED + config.seed + 1,
@@ -83,47 +105,32 @@ def _videos(config: Config) -> Tensor:
         splits=("in_domain", "out_of_domain"),
     )
     n = min(POOL, config.vae.steps * config.vae.batch)
-    videos = [mix.draw(start, min(data.CHUNK, n - start))[0] for start in range(0, n, data.CHUNK)]
-    return torch.cat(videos)[torch.randperm(n, generator=torch.Generator().manual_seed(config.seed)).to(config.device)]
+    parts = [mix.draw(start, min(data.CHUNK, n - start))[0] for start in range(0, n, data.CHUNK)]
+    return torch.cat(parts), torch.cat([rarity(part) for video in parts for part in video.split(128)])
 
 
-def _loss(
-    config: Config, vae: AutoencoderKLWan, video: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The loss and the mean absolute error of pixels in -1…1."""
-    with torch.autocast(config.device, dtype=torch.bfloat16, enabled=config.device != "cpu"):
-        posterior = vae.encode(video).latent_dist
-        mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-        # vae.decode clamps, and a clamp has no gradient: decode without it
-        decoded = _decode(vae, mean + (0.5 * logvar).exp() * noise).float()
-    error = (decoded - video).abs().mean()
-    kl = 0.5 * (mean.pow(2) + logvar.exp() - 1 - logvar).mean()
-    return error + (decoded - video).pow(2).mean() + config.vae.kl * kl, error
+def rarity(video: Tensor) -> Tensor:
+    """Weight of each pixel, so that a small thing in a big picture is learned too.
 
+    Args:
+        video: uint8 `[n, F, H, W, 3]`.
 
-def _decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
-    """`vae.decode` frame by frame, without its final clamp."""
-    vae.clear_cache()
-    hidden = vae.post_quant_conv(latents)
-    frames: list[Tensor] = []
-    for frame in range(latents.shape[2]):
-        vae._conv_idx = [0]
-        first = {"first_chunk": True} if frame == 0 else {}
-        frames.append(
-            vae.decoder(hidden[:, :, frame : frame + 1], feat_cache=vae._feat_map, feat_idx=vae._conv_idx, **first)
-        )
-    vae.clear_cache()
-    patch = vae.config["patch_size"]
-    decoded = torch.cat(frames, dim=2)
-    n, _, count, height, width = decoded.shape
-    decoded = decoded.view(n, 3, patch, patch, count, height, width)
-    return decoded.permute(0, 1, 4, 5, 3, 6, 2).reshape(n, 3, count, height * patch, width * patch)
+    Returns:
+        float16 `[n, F, H, W]`: one over the root of the colour's share of the video, over its mean; three times
+        as much in the first frame, which has a latent frame of its own where others have a quarter.
+    """
+    red, green, blue = (video >> 4).long().unbind(dim=-1)
+    colour = (red * 256 + green * 16 + blue).flatten(1)
+    count = torch.zeros(len(video), 4096, device=video.device).scatter_add_(1, colour, torch.ones_like(colour).float())
+    weight = (count.gather(1, colour) / colour.shape[1]).rsqrt()
+    weight = (weight / weight.mean(dim=1, keepdim=True)).view(video.shape[:-1])
+    weight[:, 0] *= 3
+    return weight.half()
 
 
 @torch.no_grad()
-def _moments(vae: AutoencoderKLWan, video: Tensor) -> tuple[list[float], list[float]]:
+def _moments(vae: AutoencoderKLWan, video: Tensor) -> dict[str, list[float]]:
     """Mean and standard deviation of each latent channel."""
-    latents = torch.cat([vae.encode(part).latent_dist.mode() for part in video.split(data.ENCODE)])
+    latents = torch.cat([onepass.encode(vae, part)[0] for part in video.split(data.ENCODE)])
     std, mean = torch.std_mean(latents, dim=(0, 2, 3, 4))
-    return mean.tolist(), std.tolist()
+    return {"latents_mean": mean.tolist(), "latents_std": std.tolist()}

@@ -46,9 +46,7 @@ def cell_colours(video: NDArray[np.uint8], cell: int) -> NDArray[np.float32]:
     return cells[:, :, edge : cell - edge, :, edge : cell - edge].mean(axis=(2, 4), dtype=np.float32)
 
 
-def classify(
-    colours: NDArray[np.float32], palette: NDArray[np.uint8], *, tolerance: float = 60.0
-) -> NDArray[np.int64]:
+def classify(colours: NDArray[np.float32], palette: NDArray[np.uint8], *, tolerance: float = 60.0) -> NDArray[np.int64]:
     """Index of the nearest palette colour, `OTHER` where none is within `tolerance` (RGB distance).
 
     Args:

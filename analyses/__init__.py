@@ -1,0 +1,32 @@
+"""Offline questions to a store of activations; each answer is a `Result` that is kept in the store.
+
+    >>> import analyses
+    >>> analyses.names()
+    ['energy', 'trajectory']
+
+To add an analysis, write one file here with a function that carries `@register`, and import it below.
+"""
+
+from analyses._registry import Found, load, names, once, register, run
+from analyses._result import Result
+from analyses.energy import energy
+from analyses.errors import AmbiguousScores, AnalysisError, MixedRuns, NonFinite, NoRuns, UnknownAnalysis
+from analyses.trajectory import trajectory
+
+__all__ = [
+    "AmbiguousScores",
+    "AnalysisError",
+    "Found",
+    "MixedRuns",
+    "NoRuns",
+    "NonFinite",
+    "Result",
+    "UnknownAnalysis",
+    "energy",
+    "load",
+    "names",
+    "once",
+    "register",
+    "run",
+    "trajectory",
+]

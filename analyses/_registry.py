@@ -1,0 +1,105 @@
+"""The analyses by name, and the rule that each is computed once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, ParamSpec
+
+import xarray as xr
+
+from analyses._provenance import provenance
+from analyses._result import Result
+from analyses.errors import UnknownAnalysis
+from store import ActivationStore, Json, ReadOnlyStore, ResultRecord
+
+P = ParamSpec("P")
+logger = logging.getLogger(__name__)
+
+Analysis = Callable[..., Result]
+"""`(acts, *, where=None, runs=None, **params) -> Result`."""
+_ANALYSES: dict[str, Analysis] = {}
+
+
+class Found(NamedTuple):
+    """What an analysis computed, before it is saved."""
+
+    data: xr.Dataset
+    """The numbers; the attribute `headline` names the quantity that stands for the result."""
+    finding: str
+    """One sentence with number, interval and n."""
+    n: int
+    """Samples."""
+    summary: Json
+    """The headline numbers; finite, None where there is none."""
+    verdict: Literal["replicates", "does not replicate", "inconclusive", "descriptive"] = "descriptive"
+
+
+def register(analysis: Callable[P, Result]) -> Callable[P, Result]:
+    """Make an analysis known under its function's name (a decorator)."""
+    _ANALYSES[analysis.__name__] = analysis
+    return analysis
+
+
+def names() -> list[str]:
+    """Names of all analyses, sorted."""
+    return sorted(_ANALYSES)
+
+
+def run(name: str, acts: ActivationStore, **params: Any) -> Result:
+    """Run an analysis by name.
+
+    Args:
+        name: One of `names()`.
+        acts: The store that is read, and that keeps the result.
+        **params: Its options: `where`, `runs`, and its own.
+
+    Raises:
+        UnknownAnalysis: if there is no such analysis.
+    """
+    if name not in _ANALYSES:
+        raise UnknownAnalysis(f"There is no analysis {name!r}; there are {', '.join(names())}.")
+    return _ANALYSES[name](acts, **params)
+
+
+def once(
+    acts: ActivationStore,
+    *,
+    analysis: str,
+    version: int,
+    params: Json,
+    run_ids: Sequence[str],
+    compute: Callable[[], Found],
+) -> Result:
+    """Hand out the stored result of exactly this question, or compute and save it.
+
+    A killed analysis leaves nothing behind, and the next call starts it again. On a store that was opened
+    for reading only, the result is handed out without being kept.
+    """
+    result_id = ResultRecord.make_id(analysis, version, params, run_ids)
+    if acts.has_result(result_id):
+        return load(acts, result_id)
+    made = provenance()
+    found = compute()
+    record = ResultRecord(
+        analysis=analysis,
+        version=version,
+        params=params,
+        run_ids=tuple(run_ids),
+        verdict=found.verdict,
+        finding=found.finding,
+        n=found.n,
+        summary=found.summary,
+    )
+    try:
+        acts.save_result(record, found.data, made)
+    except ReadOnlyStore:
+        logger.warning("%s %s is not kept: the store is open for reading only", analysis, result_id)
+        return Result(record=record, data=found.data)
+    return load(acts, result_id)
+
+
+def load(acts: ActivationStore, result_id: str) -> Result:
+    """A stored result by its id, its arrays read lazily."""
+    entry = acts.result(result_id)
+    return Result(record=entry.record, data=entry.data)

@@ -1,0 +1,138 @@
+"""Means and intervals over samples, and the rule by which a step profile has a peak.
+
+The unit is the sample, never the token and never the run: runs of one sample (its seeds) are averaged
+first, then a Student t interval is taken over the samples' means. It needs two samples; with one, the
+interval is NaN and every text says so.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from store import dims
+
+SAMPLE: Final = "sample"
+"""Axis of independent units: the samples, each already averaged over its runs."""
+LEVEL: Final = 0.95
+"""Coverage of every interval of this package."""
+INTERVAL: Final = "95 % Student t interval over samples, the runs of a sample averaged first"
+"""How every interval is made, for attributes and captions."""
+PEAK_FLOOR: Final = 0.05
+"""Smallest excess over the median step, as a fraction, that is called a peak."""
+PEAK_MIN_SAMPLES: Final = 3
+"""Fewer samples than this never make a peak."""
+
+
+def per_sample(by_run: xr.DataArray, *, skipna: bool = False) -> xr.DataArray:
+    """Average the runs of each sample.
+
+    Args:
+        by_run: `[run, …]` with the coordinate `sample_id` along `run`; lazy stays lazy.
+        skipna: Leave NaN out of a sample's mean, instead of handing it on.
+
+    Returns:
+        `[sample, …]`, the samples sorted by id, without coordinates that are no axis.
+    """
+    bare = by_run.drop_vars([name for name in by_run.coords if name not in (*by_run.dims, "sample_id")])
+    mean = bare.groupby("sample_id").mean(dims.RUN, skipna=skipna)
+    return mean.rename({"sample_id": SAMPLE}).transpose(SAMPLE, ...)
+
+
+def half_width(spread: xr.DataArray, count: xr.DataArray | int) -> xr.DataArray:
+    """Half the width of the t interval of a mean.
+
+    Args:
+        spread: Standard deviation over samples (`ddof=1`).
+        count: Samples behind it; below two the result is NaN.
+    """
+    samples = xr.zeros_like(spread, dtype=np.float64) + count
+    samples = samples.where(samples > 1)
+    return spread / np.sqrt(samples) * xr.apply_ufunc(stats.t.ppf, (1 + LEVEL) / 2, samples - 1)
+
+
+def over_samples(
+    name: str, by_sample: xr.DataArray, *, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> dict[str, xr.DataArray]:
+    """Mean over samples and its interval, as three arrays that belong together.
+
+    Args:
+        name: Name of the quantity.
+        by_sample: `[sample, …]` in memory; NaN is a sample without a value and is left out.
+        bounds: Smallest and largest possible value; the interval is cut there.
+
+    Returns:
+        `{name, name_low, name_high}`, each `[…]` in float64. Where fewer than two samples have a value
+        the interval is NaN. Attributes: those of `by_sample`, and what `described` adds.
+    """
+    values = by_sample.astype(np.float64)
+    count = values.count(SAMPLE)
+    mean = values.mean(SAMPLE, skipna=True)
+    half = half_width(values.std(SAMPLE, ddof=1, skipna=True), count)
+    arrays = {name: mean, f"{name}_low": (mean - half).clip(*bounds), f"{name}_high": (mean + half).clip(*bounds)}
+    n = int(count.where(count > 0).min().fillna(0))  # cells without any value do not count as n = 0
+    attrs = described(mean, half, n=n, attrs=by_sample.attrs)
+    return {key: array.drop_attrs().assign_attrs(attrs).rename(key) for key, array in arrays.items()}
+
+
+def described(
+    mean: xr.DataArray, half: xr.DataArray, *, n: int, attrs: dict[str, object]
+) -> dict[str, str | int | float]:
+    """Attributes that a caption needs: `n`, `interval` and `typical_half_width`.
+
+    `typical_half_width` is the median over cells of the interval's half width as a fraction of the
+    mean; it is left out where there is no interval.
+    """
+    relative = np.abs((half / mean.where(mean != 0)).to_numpy())
+    found: dict[str, str | int | float] = {str(key): str(value) for key, value in attrs.items()}
+    found |= {"n": n, "interval": INTERVAL if n > 1 else "no interval: it needs two samples"}
+    if np.isfinite(relative).any():
+        found["typical_half_width"] = float(np.nanmedian(relative))
+    return found
+
+
+class Peak(NamedTuple):
+    """What `find_peak` found."""
+
+    step: int | None
+    """Step of the peak, None where the rule finds none."""
+    edge: bool
+    """Whether it is the first or the last step of the profile: a slope's end, not a summit."""
+    excess: float
+    """How far the peak stands above the median step, as a fraction, judged on samples that did not choose it."""
+    low: float
+    """Lower end of its interval."""
+    high: float
+    """Upper end of its interval."""
+
+
+def find_peak(by_sample: xr.DataArray) -> Peak:
+    """Decide whether a step profile has a peak, without letting noise choose and confirm it.
+
+    Rule, fixed before any run: for each sample the step is chosen on the mean of the *other* samples,
+    and the sample's own excess there over its median step is measured. A peak is reported when the t
+    interval of these excesses lies above `PEAK_FLOOR` and there are at least `PEAK_MIN_SAMPLES` samples
+    and three steps.
+
+    Args:
+        by_sample: `[sample, step]` in memory, positive.
+
+    Returns:
+        The peak; its step is None where the rule finds none, its excess NaN where it cannot be judged.
+    """
+    values = by_sample.transpose(SAMPLE, dims.STEP).to_numpy().astype(np.float64)
+    n, steps = values.shape
+    median = np.median(values, axis=1)
+    if n < PEAK_MIN_SAMPLES or steps < 3 or not (median > 0).all():
+        return Peak(step=None, edge=False, excess=np.nan, low=np.nan, high=np.nan)
+    others = (values.sum(axis=0) - values) / (n - 1)
+    chosen = values[np.arange(n), others.argmax(axis=1)]
+    excess = over_samples("excess", xr.DataArray(chosen / median - 1, dims=SAMPLE))
+    mean, low, high = (float(array) for array in excess.values())
+    at = int(values.mean(axis=0).argmax())
+    if not mean > PEAK_FLOOR:
+        return Peak(step=None, edge=False, excess=mean, low=low, high=high)
+    return Peak(step=int(by_sample[dims.STEP][at]), edge=at in (0, steps - 1), excess=mean, low=low, high=high)

@@ -1,0 +1,147 @@
+"""What a page is made of: sections with figures and films, one section for each kind of result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from analyses import Result
+from reports._figure import Figure
+from reports._media import Sheet
+from store import ActivationStore
+
+MEDIA_BYTES: Final = 8_000_000
+"""What all pictures and videos of a page may weigh together."""
+
+
+class Axis(NamedTuple):
+    """One slider of a film."""
+
+    name: str
+    """What the slider moves along: `step`, `frame`, `layer`."""
+    labels: tuple[str, ...]
+    """What it says at each position."""
+    rows: int
+    """How many rows of the sheet one position is further down."""
+    columns: int
+    """How many columns one position is further right."""
+    start: int
+    """Position at which the page opens."""
+    fps: float
+    """Positions a second when it plays."""
+
+
+class Readout(NamedTuple):
+    """A short text under a pane that follows a slider."""
+
+    name: str
+    texts: tuple[str, ...]
+    """One for each position of the slider."""
+    axis: int = 0
+    """Which slider."""
+
+
+class Pane(NamedTuple):
+    """One moving picture of a film: a sheet, of which it shows one cell."""
+
+    sheet: int
+    """Position in `Film.sheets`."""
+    row: int
+    """Row of the sheet when all sliders are at 0."""
+    column: int
+    """Column of the sheet when all sliders are at 0."""
+    title: str
+    alt: str
+    readouts: tuple[Readout, ...] = ()
+    note: str = ""
+    strip: tuple[float, ...] = ()
+    """Heights of the bars under the pane, 0 to 1, one for each position of the first slider."""
+    strip_name: str = ""
+    mark: int | None = None
+    """Position of the first slider that is marked on the strip."""
+    poster: tuple[tuple[int, int, str], ...] = ()
+    """(row, column, label) of the cells that are shown on paper and without JavaScript."""
+
+
+class Group(NamedTuple):
+    """Panes that belong together: the runs of a sample."""
+
+    title: str
+    text: str
+    """The prompt, or empty."""
+    picture: Sheet | None
+    """The first frame, or None."""
+    panes: tuple[Pane, ...]
+
+
+class Film(NamedTuple):
+    """Moving pictures under common sliders."""
+
+    id: str
+    title: str
+    axes: tuple[Axis, ...]
+    sheets: tuple[Sheet, ...]
+    groups: tuple[Group, ...]
+    caption: str
+    pixelated: bool
+    left_out: str = ""
+    """One line on what is not shown, or empty."""
+
+
+class Section(NamedTuple):
+    """What a page shows of one result."""
+
+    title: str
+    lead: str
+    """Two or three sentences on how to read it."""
+    films: tuple[Film, ...]
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...] = ()
+    """What is missing, and how to have it."""
+
+
+class Context:
+    """What a section may draw from, and how much it may weigh.
+
+    Args:
+        acts: For pictures, samples and records only; every number comes from a result.
+        runs: Runs whose films are shown; None for all runs of the result.
+        media_bytes: What is left for pictures and videos.
+    """
+
+    def __init__(self, acts: ActivationStore, *, runs: tuple[str, ...] | None, media_bytes: int) -> None:
+        self.acts = acts
+        self.runs = runs
+        self._left = media_bytes
+
+    def afford(self, nbytes: int) -> bool:
+        """Take `nbytes` from what is left, if there is that much."""
+        if nbytes > self._left:
+            return False
+        self._left -= nbytes
+        return True
+
+
+Draw = Callable[[Result, Context, str], Section]
+"""`(result, context, salt) -> Section`; `salt` is a short id that is unique on the page."""
+_DRAWERS: dict[str, Draw] = {}
+
+
+def draws(analysis: str) -> Callable[[Draw], Draw]:
+    """Make a function the one that draws the results of `analysis` (a decorator)."""
+
+    def register(draw: Draw) -> Draw:
+        _DRAWERS[analysis] = draw
+        return draw
+
+    return register
+
+
+def drawer(analysis: str) -> Draw | None:
+    """Who draws the results of `analysis`; None if nobody does."""
+    return _DRAWERS.get(analysis)
+
+
+def order(analysis: str) -> int:
+    """Place of an analysis on the page: in the order of registration, unknown ones last."""
+    return list(_DRAWERS).index(analysis) if analysis in _DRAWERS else len(_DRAWERS)

@@ -1,0 +1,205 @@
+"""The x̂0 viewer: each run's x̂0 as a video at every step, the seeds of a sample beside each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from reports._media import MAX_COLUMNS, MAX_ROWS, Sheet, evenly, picture, shrunk, video_sheet
+from reports._section import Axis, Context, Film, Group, Pane, Readout
+from reports._words import some
+from store import ActivationStore, dims
+
+MAX_RUNS: Final = 24
+"""Runs whose videos are shown at most."""
+POSTERS: Final = 6
+"""Steps that are shown on paper and without JavaScript."""
+DISTANCE: Final = "distance"
+"""Name under which a run's latent distance stands beside its scores."""
+FRAMES_PER_SECOND: Final = 8.0
+STEPS_PER_SECOND: Final = 4.0
+
+
+class _Video(NamedTuple):
+    """The x̂0 of one run, as a sheet."""
+
+    run_id: str
+    sheet: Sheet
+
+
+def film(data: xr.Dataset, context: Context, salt: str) -> tuple[Film | None, tuple[str, ...]]:
+    """The film of a `trajectory` result, or why there is none.
+
+    Args:
+        data: The result's dataset; every number comes from there.
+        context: Where the pictures come from, and what they may weigh.
+        salt: Short id, unique on the page.
+    """
+    acts = context.acts
+    wanted = [run_id for run_id in _by_sample(data) if context.runs is None or run_id in context.runs]
+    having = [run_id for run_id in wanted if _has_pixels(acts, run_id)]
+    if not having:
+        return None, ("No run kept x0_hat/pixels, so there is no video of x̂0; capture with that item to see it.",)
+    first = acts.load("x0_hat", "pixels", runs=having[:1])
+    steps = first[dims.STEP].to_numpy()[evenly(first.sizes[dims.STEP], MAX_ROWS)]
+    frames = first[dims.FRAME].to_numpy()[evenly(first.sizes[dims.FRAME], MAX_COLUMNS)]
+    videos = _videos(context, having[:MAX_RUNS], steps, frames)
+    if not videos:
+        return None, ("The videos of x̂0 are larger than a page may be; render fewer runs, or a smaller capture.",)
+    groups = _groups(acts, data, videos, steps=steps, columns=len(frames))
+    made = Film(
+        id=f"{salt}-x0",
+        title="x̂0 of each step",
+        axes=(
+            Axis("step", _step_labels(data, steps), rows=1, columns=0, start=len(steps) - 1, fps=STEPS_PER_SECOND),
+            Axis("frame", _frame_labels(frames), rows=0, columns=1, start=len(frames) - 1, fps=FRAMES_PER_SECOND),
+        ),
+        sheets=tuple(video.sheet for video in videos),
+        groups=groups,
+        caption=_caption(data, videos, first, frames),
+        pixelated=videos[0].sheet.width < 100,
+        left_out=_left_out(wanted, having, videos, first, steps, frames),
+    )
+    return made, ()
+
+
+def _videos(context: Context, run_ids: Sequence[str], steps: NDArray[Any], frames: NDArray[Any]) -> list[_Video]:
+    """As many runs as the page can carry, in their order; a run without these steps and frames is passed over."""
+    videos: list[_Video] = []
+    for run_id in run_ids:
+        pixels = context.acts.load("x0_hat", "pixels", runs=[run_id]).isel(run=0)
+        if not (np.isin(steps, pixels[dims.STEP]).all() and np.isin(frames, pixels[dims.FRAME]).all()):
+            continue
+        # A step at a time: the whole of a large video would not fit into memory.
+        chosen = (pixels.sel({dims.STEP: int(step), dims.FRAME: frames}).to_numpy() for step in steps)
+        sheet = video_sheet(np.stack([shrunk(video) for video in chosen]))
+        if not context.afford(sheet.nbytes):
+            break
+        videos.append(_Video(run_id, sheet))
+    return videos
+
+
+def _groups(
+    acts: ActivationStore, data: xr.Dataset, videos: Sequence[_Video], *, steps: NDArray[Any], columns: int
+) -> tuple[Group, ...]:
+    by_sample: dict[str, list[Pane]] = {}
+    for position, video in enumerate(videos):
+        run = data.sel(run=video.run_id)
+        pane = _pane(run, position, steps=steps, columns=columns)
+        by_sample.setdefault(str(run["sample_id"].item()), []).append(pane)
+    groups: list[Group] = []
+    for sample_id, panes in by_sample.items():
+        sample = acts.sample(sample_id)
+        family = " · ".join(part for part in (sample.record.family, sample.record.difficulty, sample_id) if part)
+        groups.append(Group(family, sample.record.prompt, picture(sample.first_frame), tuple(panes)))
+    return tuple(groups)
+
+
+def _pane(run: xr.Dataset, sheet: int, *, steps: NDArray[Any], columns: int) -> Pane:
+    rows = _rows(run, steps)
+    scores = [name for name in rows if name != DISTANCE]
+    strip = scores[0] if scores else ""
+    commit = float(run["answer_commit_by_run"]) if "answer_commit_by_run" in run else math.nan
+    mark = int(np.searchsorted(steps, commit)) if math.isfinite(commit) else len(steps)
+    readouts = tuple(Readout(name, tuple(_text(value) for value in values)) for name, values in rows.items())
+    told = ", ".join(f"{readout.name} {readout.texts[-1]}" for readout in readouts)
+    return Pane(
+        sheet=sheet,
+        row=0,
+        column=0,
+        title=f"seed {int(run['seed'])}",
+        alt=f"x̂0 of seed {int(run['seed'])}; at the last step shown: {told or 'no score'}",
+        readouts=readouts,
+        note=f"right answer from step {commit:.0f} on" if math.isfinite(commit) else _why_uncommitted(run),
+        strip=tuple(float(value) for value in np.nan_to_num(rows[strip])) if strip else (),
+        strip_name=strip,
+        mark=mark if mark < len(steps) else None,
+        poster=tuple((int(row), columns - 1, f"step {steps[row]}") for row in evenly(len(steps), POSTERS)),
+    )
+
+
+def _rows(run: xr.Dataset, steps: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """What stands under a run at the shown steps, by name: the scores, then the distance."""
+    rows: dict[str, xr.DataArray] = {}
+    if "score_by_run" in run:
+        metrics = sorted((str(metric) for metric in run["metric"].to_numpy()), key=lambda name: name != "answer")
+        rows |= {metric: run["score_by_run"].sel(metric=metric) for metric in metrics}
+    if "latent_distance_by_run" in run:
+        rows[DISTANCE] = run["latent_distance_by_run"]
+    shown = {name: row.reindex({dims.STEP: steps}).to_numpy() for name, row in rows.items()}
+    return {name: values for name, values in shown.items() if np.isfinite(values).any()}
+
+
+def _text(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
+def _why_uncommitted(run: xr.Dataset) -> str:
+    if "answer_commit_by_run" not in run:
+        return ""
+    final = float(run["final_score_by_run"].sel(metric="answer"))
+    return f"ends wrong (answer {final:.2f})" if final < 0.5 else "answer settles in the finished video only"
+
+
+def _by_sample(data: xr.Dataset) -> list[str]:
+    """Run ids, the seeds of a sample beside each other."""
+    rows = zip(data["sample_id"].to_numpy(), data["seed"].to_numpy(), data["run"].to_numpy(), strict=True)
+    return [str(run) for _, _, run in sorted((str(sample), int(seed), str(run)) for sample, seed, run in rows)]
+
+
+def _has_pixels(acts: ActivationStore, run_id: str) -> bool:
+    return any((array.site, array.reduction) == ("x0_hat", "pixels") for array in acts.run(run_id).arrays)
+
+
+def _step_labels(data: xr.Dataset, steps: NDArray[Any]) -> tuple[str, ...]:
+    known = data.reindex({dims.STEP: steps})
+    sigmas = known["sigma"].to_numpy()
+    experts = [str(expert) for expert in known["expert"].to_numpy()] if data.attrs["switches"] else [""] * len(steps)
+    return tuple(
+        f"{step}" + (f" · σ {sigma:.2f}" if math.isfinite(sigma) else "") + (f" · {expert}" if expert else "")
+        for step, sigma, expert in zip(steps, sigmas, experts, strict=True)
+    )
+
+
+def _frame_labels(frames: NDArray[Any]) -> tuple[str, ...]:
+    return tuple(str(frame) for frame in frames)
+
+
+def _caption(data: xr.Dataset, videos: Sequence[_Video], first: xr.DataArray, frames: NDArray[Any]) -> str:
+    native = f"{first.sizes[dims.X]} × {first.sizes[dims.Y]}"
+    shown = f"{videos[0].sheet.width} × {videos[0].sheet.height}"
+    size = f"{native} pixels" if native == shown else f"{native} pixels, shown at {shown}"
+    samples = len({str(data["sample_id"].sel(run=video.run_id).item()) for video in videos})
+    text = (
+        f"n = {some(samples, 'sample')}, {some(len(videos), 'run')}; {some(len(frames), 'frame')} of {size}; lossy "
+        "WebP. Each run is shown on its own, so no interval."
+    )
+    if "score_by_run" in data:
+        text += " Bars: score of x̂0 by step."
+    if "answer_commit_by_run" in data:
+        text += " ▲: step from which the right answer stays."
+    return text
+
+
+def _left_out(
+    wanted: Sequence[str],
+    having: Sequence[str],
+    videos: Sequence[_Video],
+    first: xr.DataArray,
+    steps: NDArray[Any],
+    frames: NDArray[Any],
+) -> str:
+    left: list[str] = []
+    if len(having) < len(wanted):
+        left.append(f"{len(wanted) - len(having)} runs that kept no pixels of x̂0")
+    if len(videos) < len(having):
+        left.append(f"{len(having) - len(videos)} of {len(having)} runs (the page's limit; choose runs to see others)")
+    for dim, shown in ((dims.STEP, steps), (dims.FRAME, frames)):
+        if len(shown) < first.sizes[dim]:
+            left.append(f"{first.sizes[dim] - len(shown)} of {first.sizes[dim]} {dim}s, evenly")
+    return f"Not shown: {'; '.join(left)}." if left else ""

@@ -1,0 +1,152 @@
+"""Token energy on planted truth: factors of layer, frame and step that must come back, and their absence."""
+
+from __future__ import annotations
+
+import weakref
+
+import dask
+import dask.array
+import numpy as np
+import pytest
+import xarray as xr
+
+import analyses
+from analyses.energy import MAP_CELLS, measure
+from tests.analyses.contract import AnalysisContract
+from tests.planted import Planted
+
+ONLY = {"arrays": ("resid_post/energy",), "scored": False}
+
+
+class TestEnergy(AnalysisContract):
+    name = "energy"
+    planted = Planted(noise=0.02, **ONLY)
+
+
+def tokens(values: np.ndarray) -> dict[str, xr.DataArray]:
+    """Samples with one run each, from `[sample, step, layer, frame, y, x]`."""
+    labels = {dim: np.arange(size) for dim, size in zip(("step", "layer", "frame"), values.shape[1:4], strict=True)}
+    axes = ("run", "step", "layer", "frame", "y", "x")
+    return {f"s{i}": xr.DataArray(one[None], dims=axes, coords=labels) for i, one in enumerate(values)}
+
+
+def test_planted_factors_come_back(tmp_path):
+    planted = Planted(peak_step=4, peak_gain=0.5, first_frame=3.0, **ONLY)
+    data = analyses.energy(planted.plant(tmp_path / "acts")).to_dataset()
+    step = np.where(np.arange(planted.steps) == 4, 1.5, 1.0)
+    layer, frame = 1.0 + np.arange(planted.layers), np.array([3.0, 1.0, 1.0])
+    np.testing.assert_allclose(data["energy"], np.multiply.outer(layer, frame) * step.mean(), rtol=1e-6)
+    np.testing.assert_allclose(data["energy_by_step"], np.multiply.outer(step, layer) * frame.mean(), rtol=1e-6)
+    np.testing.assert_allclose(data["step_profile"], step * layer.mean() * frame.mean(), rtol=1e-6)
+    np.testing.assert_allclose(data["first_frame_share"], 3 / 5, rtol=1e-6)
+    np.testing.assert_allclose(data["energy_low"], data["energy_high"], rtol=1e-6)  # no noise was planted
+    assert data["step_profile"].dims == ("step",)
+    assert data.attrs["energy"] == "raw"
+    assert "raw" in data["energy"].attrs["long_name"]
+
+
+def test_numbers_agree_with_the_stored_tokens(tmp_path):
+    planted = Planted(noise=0.2, **ONLY)
+    acts = planted.plant(tmp_path / "acts")
+    data = analyses.energy(acts).to_dataset()
+    runs = [[planted.energies(sample, seed)[:, 0] for seed in planted.seeds] for sample in range(planted.samples)]
+    samples = np.array(runs, np.float64).mean(axis=1)  # [sample, step, layer, frame, y, x]
+    np.testing.assert_allclose(data["energy"], samples.mean(axis=(0, 1, 4, 5)), rtol=1e-5)
+    np.testing.assert_allclose(data["mean_map"], samples.mean(axis=(0, 1)), rtol=1e-5)
+    kept = data["map_step"].to_numpy()
+    np.testing.assert_allclose(data["maps"], samples.mean(axis=0)[kept], rtol=1e-5)
+    per_sample = samples.mean(axis=(2, 3, 4, 5))
+    half = (data["step_profile_high"] - data["step_profile_low"]) / 2
+    expected = 4.302653 * per_sample.std(axis=0, ddof=1) / 3**0.5  # t of 2 degrees of freedom, 3 samples
+    np.testing.assert_allclose(half, expected, rtol=1e-4)
+
+
+def test_sql_statistics_say_the_same(tmp_path):
+    acts = Planted(noise=0.1, **ONLY).plant(tmp_path / "acts")
+    data = analyses.energy(acts).to_dataset()
+    query = "SELECT layer, frame, avg(mean) FROM token_stats GROUP BY ALL ORDER BY layer, frame"
+    from_sql = np.array([row[2] for row in acts.sql(query).fetchall()]).reshape(data["energy"].shape)
+    np.testing.assert_allclose(data["energy"], from_sql, rtol=1e-5)
+
+
+def test_peak_is_reported_with_its_step(tmp_path):
+    result = analyses.energy(Planted(peak_step=4, noise=0.02, **ONLY).plant(tmp_path / "acts"))
+    assert result.summary()["peak_step"] == 4
+    assert result.summary()["peak_at_expert_switch"] is False
+    assert "highest at step 4," in result.finding
+    assert "switch" not in result.finding
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_flat_energy_has_no_peak(tmp_path, noise):
+    result = analyses.energy(Planted(peak_step=None, noise=noise, **ONLY).plant(tmp_path / "acts"))
+    assert result.summary()["peak_step"] is None
+    assert "no peak over steps" in result.finding
+    assert "peak_step" not in result.to_dataset().attrs
+
+
+@pytest.mark.parametrize(("switch", "coincides"), [(3, True), (4, True), (2, True), (1, False), (5, False)])
+def test_a_peak_at_the_switch_of_experts_is_told(tmp_path, switch, coincides):
+    planted = Planted(peak_step=3, switch_step=switch, seeds=(0,), **ONLY)
+    result = analyses.energy(planted.plant(tmp_path / "acts"))
+    assert result.summary()["expert_switches"] == [switch]
+    assert result.summary()["peak_at_expert_switch"] is coincides
+    assert (f"coincides with the switch of experts at step {switch}" in result.finding) is coincides
+    assert result.to_dataset()["expert"].to_numpy().tolist()[switch] == "transformer_2"
+
+
+def test_large_maps_are_averaged_in_blocks():
+    side = 2 * MAP_CELLS + 1
+    values = np.ones((2, 1, 1, 1, side, side), np.float32)
+    values[:, 0, 0, 0, :3, :3] = 10.0
+    data, _ = measure(tokens(values))
+    assert data["mean_map"].shape == (1, 1, 43, 43)
+    assert float(data["mean_map"][0, 0, 0, 0]) == 10.0
+    assert float(data["mean_map"][0, 0, 1, 1]) == 1.0
+    assert "blocks of 3 × 3" in data["mean_map"].attrs["long_name"]
+
+
+def test_overflow_is_refused_by_the_name_of_its_sample():
+    values = np.ones((3, 2, 2, 2, 2, 2), np.float32)
+    values[1, 0, 1, 0, 0, 0] = np.inf
+    with pytest.raises(analyses.NonFinite, match="of sample s1 are NaN or infinite"):
+        measure(tokens(values))
+
+
+def test_zero_energy_has_no_share():
+    data, _ = measure(tokens(np.zeros((3, 2, 2, 2, 2, 2), np.float32)))
+    assert np.isnan(data["first_frame_share"]).all()
+    assert float(data["energy"].max()) == 0.0
+
+
+def test_other_branch_and_site_are_other_questions(tmp_path):
+    acts = Planted(samples=1, **ONLY).plant(tmp_path / "acts")
+    with pytest.raises(KeyError, match="uncond"):
+        analyses.energy(acts, branch="uncond")
+    with pytest.raises(analyses.NoRuns, match=r"attn_out/energy.*resid_post/energy"):
+        analyses.energy(acts, site="attn_out")
+
+
+def test_memory_does_not_grow_with_the_samples():
+    made: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+
+    def block(seed: int) -> np.ndarray:
+        values = np.random.default_rng(seed).random((1, 1, 1, 2, 16, 16), np.float32)
+        made.append(weakref.ref(values))
+        alive.append(sum(ref() is not None for ref in made))
+        return values
+
+    def lazy(sample: int) -> xr.DataArray:
+        cells = [
+            dask.array.from_delayed(dask.delayed(block)(100 * sample + i), (1, 1, 1, 2, 16, 16), np.float32)
+            for i in range(40)
+        ]
+        whole = dask.array.concatenate(cells, axis=1)
+        labels = {"step": np.arange(40), "layer": [0], "frame": [0, 1]}
+        return xr.DataArray(whole, dims=("run", "step", "layer", "frame", "y", "x"), coords=labels)
+
+    with dask.config.set(scheduler="synchronous"):
+        measure({f"s{i}": lazy(i) for i in range(5)})
+    assert len(made) == 200
+    assert max(alive) < 40  # of 200 chunks, fewer at a time than one sample has

@@ -1,0 +1,170 @@
+"""What every world must satisfy; a family's test class inherits `WorldContract` and names its world."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from interp.errors import BadInput
+from interp.worlds import FRAMES, SIZE, SPLITS, World, worlds
+from store.records import Sample, SampleRecord
+
+Video = NDArray[np.uint8]
+PER_CELL = 18
+"""Samples of each split and difficulty: 108 for a family of three difficulties."""
+
+
+@functools.cache
+def _samples(family: str) -> tuple[Sample, ...]:
+    world = worlds[family]
+    return tuple(
+        sample
+        for split in SPLITS
+        for difficulty in world.difficulties
+        for sample in world.generate(PER_CELL, seed=5, difficulty=difficulty, split=split)
+    )
+
+
+def truth(sample: Sample) -> Video:
+    """The true video, which every sample of a world has."""
+    assert sample.video is not None
+    return sample.video
+
+
+class WorldContract:
+    """Inherit, and set `family`."""
+
+    family: ClassVar[str]
+
+    @property
+    def world(self) -> World:
+        return worlds[self.family]
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        return _samples(self.family)
+
+    def overall(self, sample: Sample, video: Video) -> float:
+        return self.world.score(sample, video)["overall"]
+
+    def other_answer(self, sample: Sample, generator: np.random.Generator) -> Video:
+        """A video with the sample's first frame that looks like an answer and is none."""
+        raise NotImplementedError
+
+    # ---- samples
+
+    def test_at_least_a_hundred_samples_are_checked(self) -> None:
+        assert len(self.samples) >= 100
+
+    def test_shapes_and_types(self) -> None:
+        for sample in self.samples:
+            record, k = sample.record, sample.record.answers
+            assert sample.first_frame.shape == (SIZE, SIZE, 3)
+            assert truth(sample).shape == (FRAMES, SIZE, SIZE, 3)
+            assert k >= 1
+            assert sample.regions is not None
+            assert sample.regions.shape == (k, FRAMES, SIZE, SIZE)
+            assert sample.regions.any(axis=(1, 2, 3)).all()
+            assert sample.tracks is not None
+            assert sample.tracks.shape == (len(record.labels["objects"]), FRAMES, 2)  # type: ignore[arg-type]
+            assert 0 <= sample.tracks.min()
+            assert sample.tracks.max() < SIZE
+            np.testing.assert_array_equal(truth(sample)[0], sample.first_frame)
+
+    def test_records_say_where_they_come_from_and_survive_json(self) -> None:
+        for sample in self.samples:
+            assert sample.record.family == self.family
+            assert sample.record.split in SPLITS
+            assert sample.record.difficulty in self.world.difficulties
+            assert SampleRecord.model_validate(json.loads(sample.record.canonical())) == sample.record
+
+    def test_the_kind_of_ambiguity_fits_the_number_of_answers(self) -> None:
+        for sample in self.samples:
+            kind = sample.record.labels["kind"]
+            assert kind in {"single", "multi-path", "superposition"}
+            assert (kind == "single") == (sample.record.answers == 1)
+
+    # ---- generation
+
+    def test_the_same_seed_gives_the_same_samples(self) -> None:
+        assert self._ids(4, seed=3) == self._ids(4, seed=3)
+
+    def test_more_samples_extend_the_list(self) -> None:
+        assert self._ids(9, seed=3)[:4] == self._ids(4, seed=3)
+
+    def test_seeds_splits_and_difficulties_differ(self) -> None:
+        assert len({sample.id for sample in self.samples}) == len(self.samples)
+        assert not set(self._ids(6, seed=3)) & set(self._ids(6, seed=4))
+
+    def test_the_global_generators_are_left_alone(self) -> None:
+        before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[union-attr]  # noqa: NPY002
+        self.world.generate(3, seed=1)
+        assert torch.equal(torch.get_rng_state(), before[0])
+        np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # type: ignore[arg-type]  # noqa: NPY002
+
+    def test_a_batch_is_the_same_as_the_samples(self) -> None:
+        level = self.world.difficulties[0]
+        batch = self.world.draw(torch.tensor([5, 2]), seed=3, difficulty=level, split="in_domain")
+        samples = self.world.generate(6, seed=3, difficulty=level)
+        np.testing.assert_array_equal(batch.video.numpy(), [truth(samples[5]), truth(samples[2])])
+        assert batch.prompts == [samples[5].record.prompt, samples[2].record.prompt]
+
+    @pytest.mark.parametrize("wrong", [{"difficulty": "impossible"}, {"split": "elsewhere"}])
+    def test_an_unknown_choice_names_what_there_is(self, wrong: dict[str, str]) -> None:
+        with pytest.raises(BadInput, match=r"choose one of (easy|in_domain)"):
+            self.world.generate(1, **wrong)  # type: ignore[arg-type]
+
+    def _ids(self, n: int, *, seed: int) -> list[str]:
+        return [sample.id for sample in self.world.generate(n, seed=seed)]
+
+    # ---- scores
+
+    def test_the_true_video_is_right(self) -> None:
+        for sample in self.samples:
+            assert self.world.score(sample, truth(sample)) == {"answer": 1.0, "process": 1.0, "overall": 1.0}
+
+    def test_a_still_picture_scores_nothing(self) -> None:
+        for sample in self.samples:
+            assert self.overall(sample, np.repeat(sample.first_frame[None], FRAMES, axis=0)) < 0.1
+
+    def test_noise_scores_nothing(self) -> None:
+        generator = np.random.default_rng(0)
+        for sample in self.samples:
+            noise = generator.integers(0, 256, truth(sample).shape, dtype=np.uint8)
+            assert self.overall(sample, noise) < 0.1
+
+    def test_grey_scores_nothing(self) -> None:
+        for sample in self.samples:
+            assert self.overall(sample, np.full_like(truth(sample), 128)) < 0.1
+
+    def test_another_answer_scores_nothing(self) -> None:
+        generator = np.random.default_rng(1)
+        for sample in self.samples:
+            assert self.overall(sample, self.other_answer(sample, generator)) < 0.1
+
+    @pytest.mark.parametrize("cut", [1, 8, 16])
+    def test_a_jump_to_the_last_frame_is_not_a_process(self, cut: int) -> None:
+        for sample in self.samples:
+            video = np.repeat(sample.first_frame[None], FRAMES, axis=0)
+            video[cut:] = truth(sample)[-1]
+            assert self.overall(sample, video) <= 0.5
+
+    def test_small_noise_and_blur_do_not_matter(self) -> None:
+        generator = np.random.default_rng(2)
+        for sample in self.samples:
+            noise = generator.normal(0, 12, truth(sample).shape)
+            video = np.clip(truth(sample) + noise, 0, 255).astype(np.uint8)
+            assert self.overall(sample, video) >= 0.9
+
+    def test_a_video_of_another_size_is_refused(self) -> None:
+        sample = self.samples[0]
+        with pytest.raises(BadInput, match="uint8"):
+            self.world.score(sample, truth(sample)[:-1])
+        with pytest.raises(BadInput, match="float32"):
+            self.world.score(sample, truth(sample).astype(np.float32))  # type: ignore[arg-type]

@@ -1,0 +1,63 @@
+"""One planted store with both results for all tests of reports, and one page of hostile texts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import pytest
+
+import analyses
+import reports
+import store
+from tests.planted import Planted
+
+HOSTILE = (
+    "<img src=x onerror='window.hostile=1'></script><script>window.hostile=1</script>"
+    '<!-- {{ 7 * 7 }} & " $x$ \u202egnp'
+)
+MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Book(NamedTuple):
+    """A store and what there is to report of it."""
+
+    acts: store.ActivationStore
+    results: list[analyses.Result]
+    planted: Planted
+
+    def page(self, **options) -> str:
+        return reports.render(self.acts, results=self.results, made=MADE, **options)
+
+
+def book(planted: Planted, path) -> Book:
+    acts = planted.plant(path)
+    return Book(acts, [analyses.run(name, acts) for name in analyses.names()], planted)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory) -> Book:
+    planted = Planted(peak_step=4, noise=0.02, switch_step=2, wrong=(1,), size=32)
+    return book(planted, tmp_path_factory.mktemp("plain") / "acts")
+
+
+@pytest.fixture(scope="session")
+def page(plain) -> str:
+    """The page of `plain`."""
+    return plain.page()
+
+
+@pytest.fixture(scope="session")
+def page_file(page, tmp_path_factory):
+    """The same as a file."""
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory) -> Book:
+    planted = Planted(
+        samples=2, steps=4, layers=2, prompts=(HOSTILE, "plain"), model=f"m{HOSTILE}", metric=f"m{HOSTILE}"
+    )
+    return book(planted, tmp_path_factory.mktemp("hostile") / "acts")

@@ -1,0 +1,219 @@
+"""The page in a real Chromium, from a file: no network, no error, sliders and keys that move the picture."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+import reports
+from tests.reports.conftest import HOSTILE
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="needs Chromium and its chromedriver on the PATH (Debian: chromium chromium-driver)",
+)
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1100,900",
+)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def chrome(driver, page_file) -> webdriver.Chrome:
+    """The browser with the page of `plain`, freshly loaded."""
+    return opened(driver, page_file)
+
+
+def opened(driver, path):
+    driver.get_log("browser"), driver.get_log("performance")
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    driver.get(path.as_uri())
+    return driver
+
+
+def requested(driver) -> list[str]:
+    """Everything that the page asked of anyone but itself."""
+    page = driver.current_url.split("#")[0]
+    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    asked = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    urls = [params["request"]["url"] for params in asked if params["documentURL"].split("#")[0] == page]
+    assert page in urls, "the browser's log does not even hold the page itself"
+    return [url for url in urls if url != page and not url.startswith("data:")]
+
+
+def pixels(element) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB")).astype(int)
+
+
+def changed(before: np.ndarray, after: np.ndarray) -> bool:
+    return before.shape == after.shape and np.abs(before - after).mean() > 0.2
+
+
+def first_film(driver):
+    film = driver.find_element(By.CSS_SELECTOR, ".film")
+    step, frame = film.find_elements(By.CSS_SELECTOR, "input[type=range]")
+    return film, film.find_element(By.CSS_SELECTOR, ".screen.live"), step, frame
+
+
+def shown(film) -> list[str]:
+    return [output.text for output in film.find_elements(By.TAG_NAME, "output")]
+
+
+def test_opens_without_network_and_without_complaint(chrome):
+    assert chrome.find_element(By.TAG_NAME, "h1").text == "How planted-dit denoises"
+    assert chrome.get_log("browser") == []
+    assert requested(chrome) == []
+
+
+def test_the_watch_itself_sees_requests_and_complaints(driver, tmp_path):
+    bad = tmp_path / "bad.html"
+    bad.write_text("<img src='missing.png'><script>console.error('complaint')</script>")
+    opened(driver, bad)
+    assert requested(driver) == [(tmp_path / "missing.png").as_uri()]
+    assert any("complaint" in entry["message"] for entry in driver.get_log("browser"))
+
+
+def test_sliders_change_the_picture(chrome):
+    film, screen, step, frame = first_film(chrome)
+    assert shown(film) == ["5 · σ 0.38 · transformer_2", "4"]
+    last = pixels(screen)
+    step.send_keys(Keys.HOME)
+    early = pixels(screen)
+    assert shown(film)[0] == "0 · σ 1.00 · transformer"
+    assert changed(last, early)
+    frame.send_keys(Keys.HOME)
+    assert shown(film)[1] == "0"
+    assert changed(early, pixels(screen))
+    step.send_keys(Keys.END)
+    frame.send_keys(Keys.END)
+    assert not changed(last, pixels(screen))
+
+
+def test_scores_follow_the_step(chrome):
+    film, _, step, _ = first_film(chrome)
+    reads = film.find_elements(By.CSS_SELECTOR, ".pane .readouts")
+    assert sorted({tuple(read.text.split()) for read in reads}) == [
+        ("answer", "0.00", "process", "0.00", "distance", "0.00"),
+        ("answer", "1.00", "process", "0.90", "distance", "0.00"),
+    ]
+    step.send_keys(Keys.HOME)
+    assert {tuple(read.text.split())[-1] for read in reads} == {"1.00"}
+    now = film.find_elements(By.CSS_SELECTOR, ".strip i.now")
+    assert len(now) == 6
+
+
+def test_arrows_and_space_work_in_the_film(chrome):
+    film, screen, *_ = first_film(chrome)
+    screen.click()
+    keys = webdriver.ActionChains(chrome)
+    keys.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT, Keys.ARROW_DOWN).perform()
+    assert shown(film) == ["3 · σ 0.75 · transformer_2", "3"]
+    keys = webdriver.ActionChains(chrome)
+    keys.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_UP).perform()
+    assert shown(film) == ["4 · σ 0.60 · transformer_2", "4"]
+    play = film.find_elements(By.CSS_SELECTOR, ".play")[1]
+    webdriver.ActionChains(chrome).send_keys(Keys.SPACE).perform()
+    WebDriverWait(chrome, 5).until(lambda _: shown(film)[1] != "4")
+    assert play.get_attribute("aria-pressed") == "true"
+    webdriver.ActionChains(chrome).send_keys(Keys.SPACE).perform()
+    assert play.get_attribute("aria-pressed") == "false"
+
+
+def test_a_bar_of_the_strip_goes_to_its_step(chrome):
+    film, *_ = first_film(chrome)
+    film.find_elements(By.CSS_SELECTOR, ".strip i")[1].click()
+    assert shown(film)[0].startswith("1 · ")
+
+
+def test_maps_follow_step_and_layer(chrome):
+    film = chrome.find_elements(By.CSS_SELECTOR, ".film")[1]
+    step, layer = film.find_elements(By.CSS_SELECTOR, "input[type=range]")
+    screen = film.find_element(By.CSS_SELECTOR, ".screen.live")
+    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", screen)
+    before, scale = pixels(screen), film.find_element(By.CSS_SELECTOR, ".readouts dd").text
+    layer.send_keys(Keys.HOME)
+    assert changed(before, pixels(screen))
+    assert film.find_element(By.CSS_SELECTOR, ".readouts dd").text != scale
+    step.send_keys(Keys.END)
+    assert shown(film) == ["5 · σ 0.38", "0"]
+
+
+def test_colours_follow_the_scheme(chrome):
+    ground = {}
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        colour = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+        ground[scheme] = [
+            sum(map(float, chrome.execute_script(colour, *of).strip("rgb()").split(",")[:3]))
+            for of in (("body", "backgroundColor"), ("h1", "color"), (".still svg text", "fill"))
+        ]
+    assert ground["light"][0] > 600 > ground["light"][1]
+    assert ground["dark"][0] < 150 < ground["dark"][1]
+    assert ground["light"][2] < 150
+    assert ground["dark"][2] > 600
+
+
+@pytest.mark.parametrize("width", [360, 768, 1400])
+def test_nothing_sticks_out_at_any_width(chrome, width):
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    assert chrome.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_without_javascript_there_are_posters(driver, page_file):
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        opened(driver, page_file)
+        posters = driver.find_elements(By.CSS_SELECTOR, ".poster .screen")
+        assert posters[0].is_displayed()
+        assert changed(pixels(posters[0]), pixels(posters[5]))
+        assert not driver.find_element(By.CSS_SELECTOR, ".controls").is_displayed()
+    finally:
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_hostile_texts_show_and_do_not_run(driver, hostile, tmp_path):
+    opened(driver, reports.write(hostile.acts, tmp_path / "page.html", results=hostile.results, title=HOSTILE))
+    assert driver.execute_script("return window.hostile") is None
+    assert HOSTILE in [
+        prompt.get_property("textContent") for prompt in driver.find_elements(By.CSS_SELECTOR, ".prompt")
+    ]
+    assert len(driver.find_elements(By.TAG_NAME, "script")) == 1
+    assert driver.find_elements(By.CSS_SELECTOR, "img[src=x]") == []
+    assert driver.get_log("browser") == []
+    assert requested(driver) == []

@@ -1,0 +1,225 @@
+"""Selecting and stacking runs lazily, and refusing what would be wrong."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+import store
+from store import files
+from tests.store import small
+
+
+@pytest.fixture
+def two(acts):
+    """Two runs of one sample, seeds 0 and 1."""
+    return [small.commit(acts, seed) for seed in (0, 1)]
+
+
+def load(acts, **options):
+    return acts.load("resid_post", "energy", **options)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Every (offset, bytes) read from a shard."""
+    seen: list[tuple[int, int]] = []
+    read_into = files.Reader.read_into
+
+    def counted(self, target, offset):
+        if self.path.name.startswith("c.") and self.path.parent.name == "energy":
+            seen.append((offset, len(target)))
+        read_into(self, target, offset)
+
+    monkeypatch.setattr(files.Reader, "read_into", counted)
+    return seen
+
+
+def test_runs_are_stacked_with_their_labels(acts, two):
+    array = load(acts)
+    assert array.dims == ("run", "step", "branch", "layer", "frame", "y", "x")
+    assert array.run.values.tolist() == two
+    assert array.seed.values.tolist() == [0, 1]
+    assert array.sample_id.values.tolist() == ["5a" * 8] * 2
+    assert array.sigma.dims == ("step",)
+    assert array.expert.values.tolist() == ["transformer", "transformer_2"]
+    np.testing.assert_array_equal(array.values, np.stack([small.energy(0), small.energy(1)]))
+
+
+def test_labels_select_as_in_xarray(acts, two):
+    everything = load(acts).compute()
+    for options, want in (
+        ({"step": 1}, everything.sel(step=1)),
+        ({"branch": "cond", "frame": [2, 0]}, everything.sel(branch="cond", frame=[2, 0])),
+        ({"layer": slice(1, None)}, everything.sel(layer=slice(1, None))),
+        ({"frame": slice(None, 2, 2)}, everything.sel(frame=[0, 2])),
+        ({"frame": np.array([1]), "layer": np.int64(0)}, everything.sel(frame=[1], layer=0)),
+    ):
+        found = load(acts, **options)
+        assert found.identical(want) or found.compute().identical(want), options
+
+
+def test_labels_are_not_positions(acts):
+    with acts.begin_run(small.run(), small.PROVENANCE) as writer:
+        writer.add_array(
+            "q", "full", dims=("step", "layer"), shape=(2, 2), dtype="int16", coords={"step": [10, 30], "layer": [7, 3]}
+        )
+        for step, layer in np.ndindex(2, 2):
+            writer.write("q", "full", {"step": step, "layer": layer}, np.int16(10 * step + layer))
+        writer.set_steps([info.model_copy(update={"step": at}) for at in (10, 30) for info in small.infos(1)])
+        writer.commit(1.0)
+    assert acts.load("q", "full", step=30, layer=7).values.tolist() == [10]
+    assert acts.load("q", "full", step=slice(11, 40)).step.values.tolist() == [30]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step": 9}, "resid_post/energy has no step 9; it has 0, 1"),
+        ({"layer": [0, 99]}, "no layer 99"),
+        ({"branch": "uncond"}, "no branch uncond; it has cond"),
+        ({"frame": slice(5, 9)}, "no frame in slice"),
+        ({"frame": []}, "no frame an empty list; it has 0…2"),
+        ({"frame": slice("a", "b")}, "does not compare"),
+        ({"step": True}, "no step True"),
+        ({"step": -1}, "no step -1"),
+    ],
+)
+def test_an_unknown_label_is_named(acts, two, options, message):
+    with pytest.raises(store.UnknownLabel, match=message):
+        load(acts, **options)
+
+
+def test_an_axis_that_is_not_there_is_named(acts):
+    with acts.begin_run(small.run(), small.PROVENANCE) as writer:
+        writer.add_array("output", "pixels", dims=("frame",), shape=(2,), dtype="uint8", coords={})
+        writer.write("output", "pixels", {}, np.zeros(2, np.uint8))
+        writer.commit(1.0)
+    with pytest.raises(store.UnknownLabel, match="no axis layer; it has frame"):
+        acts.load("output", "pixels", layer=0)
+
+
+def test_where_selects_by_run_and_sample(acts):
+    ids = [acts.put_sample(small.sample(seed, family=family)) for seed, family in ((0, "maze"), (1, "detour"))]
+    runs = {(id, seed): small.commit(acts, seed, sample_id=id) for id in ids for seed in (0, 1)}
+    assert load(acts, where="family = 'maze' AND seed = 1").run.values.tolist() == [runs[ids[0], 1]]
+    assert load(acts, where="seed = $seed -- comment", params={"seed": 0}).sizes["run"] == 2
+    order = [runs[ids[1], 1], runs[ids[0], 0], runs[ids[1], 0]]
+    assert load(acts, runs=order).run.values.tolist() == order
+    assert load(acts, runs=order, where="seed = 0").run.values.tolist() == order[1:]
+    by_sample = sorted(ids)
+    assert load(acts).run.values.tolist() == [runs[id, seed] for id in by_sample for seed in (0, 1)]
+
+
+def test_no_run_is_an_error(acts, two):
+    for options, message in (
+        ({"where": "seed = 7"}, "no run .* answers seed = 7; there are 2 runs"),
+        ({"runs": []}, "empty list"),
+        ({"runs": ["0" * 16]}, "no run '0000000000000000'"),
+        ({"runs": ["0" * 16], "where": "true"}, "no run '0000000000000000'"),
+    ):
+        with pytest.raises(store.RunNotFound, match=message):
+            load(acts, **options)
+    with pytest.raises(store.QueryError, match="sead"):
+        load(acts, where="sead = 7")
+    with pytest.raises(store.QueryError):
+        load(acts, where="true); SELECT (true")
+
+
+def test_an_array_that_no_run_holds_is_named(acts, two):
+    with pytest.raises(store.UnknownArray, match=r"resid_pre/energy is not in .*; there is resid_post/energy"):
+        acts.load("resid_pre", "energy")
+
+
+def test_runs_without_the_array_are_left_out_unless_named(acts, two):
+    with acts.begin_run(small.run(2), small.PROVENANCE) as writer:
+        empty = writer.commit(1.0)
+    assert load(acts).run.values.tolist() == two
+    with pytest.raises(store.UnknownArray, match=empty):
+        load(acts, runs=[*two, empty])
+
+
+def test_ragged_runs_are_named_with_what_differs(acts, two):
+    longer = small.commit(acts, 2, steps=3)
+    with pytest.raises(store.RaggedRuns, match=f"2 with step = 0, 1 .*; 1 with step = 0…2 .{longer}.; select alike"):
+        load(acts, runs=[*two, longer])
+    alike = load(acts, runs=[*two, longer], step=[0, 1])
+    assert alike.sizes["run"] == 3
+    assert alike.sigma.dims == ("run", "step")  # same steps, other noise levels
+    assert load(acts, runs=[*two, longer], step=1).sigma.values.tolist() == [0.5, 0.5, pytest.approx(2 / 3)]
+
+
+def test_nothing_is_read_before_it_is_computed(acts, two, reads):
+    array = load(acts)
+    assert array.chunks == ((1, 1), (1, 1), (1,), (1, 1), (3,), (4,), (4,))
+    assert array.mean("frame").isel(step=0).shape == (2, 1, 2, 4, 4)
+    assert reads == []
+
+
+@pytest.mark.parametrize("how", ["load", "isel"])
+def test_one_frame_reads_one_inner_chunk(acts, two, reads, how):
+    chunk, index = 4 * 4 * 4, 3 * 16 + 4
+    if how == "load":
+        frame = load(acts, runs=two[:1], step=1, layer=0, frame=2)
+    else:
+        frame = load(acts).isel(run=0, step=1, layer=0, frame=2)
+    values = frame.squeeze().values
+    assert reads == [(3 * chunk, index), (2 * chunk, chunk)]
+    np.testing.assert_array_equal(values, small.energy(0)[1, 0, 0, 2])
+
+
+def test_small_cells_may_share_a_file(acts, reads):
+    with acts.begin_run(small.run(), small.PROVENANCE) as writer:
+        small.add_energy(writer, files_along=("step",))
+        for step in range(2):
+            writer.write("resid_post", "energy", {"step": step}, small.energy(0)[step])
+        writer.set_steps(small.infos(2))
+        id = writer.commit(1.0)
+    assert [array.shards.keys() for array in acts.run(id).arrays] == [{"c.0.0.0.0.0.0", "c.1.0.0.0.0.0"}]
+    assert load(acts).chunks[1:4] == ((1, 1), (1,), (2,))
+    np.testing.assert_array_equal(load(acts, layer=1, frame=[2, 0]).values[0], small.energy(0)[:, :, 1][:, :, [2, 0]])
+    assert acts.sql("SELECT count(DISTINCT (step, layer, frame)) FROM token_stats").fetchall() == [(12,)]
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "grown", "index", "zarr.json", "coordinate", "label"])
+def test_damage_is_an_error_and_never_zeros(acts, two, damage):
+    folder = acts.run(two[0]).path / "resid_post" / "energy"
+    shard = folder / "energy" / "c.1.0.1.0.0.0"
+    if damage == "removed":
+        shard.unlink()
+    elif damage == "cut":
+        os.truncate(shard, 10)
+    elif damage == "grown":
+        shard.write_bytes(shard.read_bytes() + b"\0")
+    elif damage == "index":
+        data = bytearray(shard.read_bytes())
+        data[-10] ^= 1
+        shard.write_bytes(data)
+    elif damage == "zarr.json":
+        (folder / "energy" / "zarr.json").write_text("{")
+    elif damage == "coordinate":
+        (folder / "sigma" / "c.0").unlink()
+    else:
+        label = folder / "layer" / "c.0"
+        label.write_bytes(b"\1" + label.read_bytes()[1:])
+    with pytest.raises(store.DamagedArray, match=r"missing|bytes instead of|checksum|does not describe"):
+        load(acts).compute()
+    if damage in ("removed", "cut", "grown"):
+        with pytest.raises(store.DamagedArray):
+            load(acts)  # before anything is read
+        np.testing.assert_array_equal(load(acts, step=0).values[0], small.energy(0)[0])
+
+
+def test_a_file_lost_after_loading_is_an_error(acts, two):
+    array = load(acts)
+    (acts.run(two[0]).path / "resid_post" / "energy" / "energy" / "c.0.0.0.0.0.0").unlink()
+    with pytest.raises(store.DamagedArray, match="missing"):
+        array.compute()
+
+
+def test_a_lazy_array_travels_to_other_processes(acts, two):
+    array = pickle.loads(pickle.dumps(load(acts)))
+    np.testing.assert_array_equal(array.values[1], small.energy(1))
