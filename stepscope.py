@@ -178,11 +178,16 @@ def sql(
     json_: Json = False,
 ) -> None:
     """Ask a store in SQL (DuckDB); read-only."""
+    import duckdb
+
     import store as store_package
 
     relation = store_package.open(store).sql(query)
     columns = relation.columns
-    rows = relation.fetchall()
+    try:
+        rows = relation.fetchall()
+    except duckdb.Error as error:  # relations are lazy: a cast fails when its row is made
+        raise store_package.QueryError(str(error)) from error
     if json_:
         _print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:

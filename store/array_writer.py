@@ -87,8 +87,8 @@ class ArrayWriter:
             self._shards[file] = (written.nbytes, written.crc32c)
             self.stats += stats
 
-    def check_complete(self) -> None:
-        """Raise IncompleteRun unless every cell was written."""
+    def check_complete(self, steps: Sequence[StepInfo]) -> None:
+        """Raise IncompleteRun unless every cell was written and `steps` names every step of the array."""
         cells = list(itertools.product(*map(range, self.meta.grid)))
         missing = [cell for cell in cells if self.meta.file(cell) not in self._shards]
         if missing:
@@ -96,22 +96,20 @@ class ArrayWriter:
             raise IncompleteRun(
                 f"{self.name}: {len(missing)} of {len(cells)} cells were not written, the first at {where or 'all'}"
             )
+        unknown = sorted(set(self._steps()) - {step.step for step in steps})
+        if unknown:
+            raise IncompleteRun(f"{self.name} keeps steps {unknown}, which set_steps did not name")
 
     def finish(self, steps: Sequence[StepInfo]) -> None:
         """Write the coordinates, those along `step` as the sampler ran them, and the group around the array.
 
-        Raises:
-            IncompleteRun: `steps` lacks one of the array's steps.
+        `check_complete` has passed with the same `steps`.
         """
         named = dict(self.coords)
         if dims.STEP in self.coords:
             by_step = {step.step: step for step in steps}
-            labels = [int(label) for label in self.coords[dims.STEP].values]
-            unknown = sorted(set(labels) - by_step.keys())
-            if unknown:
-                raise IncompleteRun(f"{self.name} keeps steps {unknown}, which set_steps did not name")
             for name in _BESIDE_ARRAYS:
-                values = np.array([getattr(by_step[label], name) for label in labels])
+                values = np.array([getattr(by_step[label], name) for label in self._steps()])
                 named.setdefault(name, Coordinate(dims.STEP, values))
         coordinates.write(self.group, named)
         files.write_new(self.group / "zarr.json", [group_json({"coordinates": coordinates.names(named)})])
@@ -128,6 +126,10 @@ class ArrayWriter:
             stored=sum(nbytes for nbytes, _ in self._shards.values()),
             shards=dict(sorted(self._shards.items())),
         )
+
+    def _steps(self) -> list[int]:
+        """Labels of the array's steps; none if it has no such axis."""
+        return [int(label) for label in self.coords[dims.STEP].values] if dims.STEP in self.coords else []
 
     def _check_names(self) -> None:
         for what, name in (("site", self.site), ("reduction", self.reduction)):

@@ -98,6 +98,8 @@ class RunWriter:
             attrs=attrs or {},
         )
         with self._lock:
+            if self._done:
+                raise InvalidArray(f"run {self.id} was committed or discarded; {array.name} comes too late")
             if (site, reduction) in self._arrays:
                 raise InvalidArray(f"{array.name} was added before; each site and reduction once")
             array.create()
@@ -153,8 +155,9 @@ class RunWriter:
         """
         if self._done:
             raise IncompleteRun(f"run {self.id} was committed or discarded before; begin it anew")
+        for array in self._arrays.values():  # all of them before the first file, so that a caller may mend and repeat
+            array.check_complete(self._steps)
         for array in self._arrays.values():
-            array.check_complete()
             array.finish(self._steps)
         self._write_groups()
         data = manifest.encode("runs", self._row(seconds))

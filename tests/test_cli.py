@@ -188,7 +188,14 @@ def test_a_store_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    "query", ["SELEC 1", "COPY runs TO 'x.csv'", "SELECT * FROM read_csv('/etc/passwd')", "SELECT 1; SELECT 2"]
+    "query",
+    [
+        "SELEC 1",
+        "SELECT CAST(model AS INTEGER) FROM runs",
+        "COPY runs TO 'x.csv'",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT 1; SELECT 2",
+    ],
 )
 def test_sql_that_is_refused(acts: Path, capsys: pytest.CaptureFixture[str], query: str) -> None:
     refused(capsys, "sql", query, "--store", acts)

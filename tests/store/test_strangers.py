@@ -124,10 +124,10 @@ print(json.dumps({
 
 
 def test_writing_needs_no_reader_library(tmp_path):
-    """A GPU node has neither duckdb nor zarr, xarray, dask or polars."""
+    """A GPU node has neither duckdb nor zarr, xarray, dask or polars, and the store never asks for torch."""
     code = f"""
 import sys
-absent = ["duckdb", "zarr", "xarray", "dask", "polars"]
+absent = ["duckdb", "zarr", "xarray", "dask", "polars", "torch"]
 sys.modules.update(dict.fromkeys(absent))
 import store
 from tests.store import small
