@@ -16,6 +16,9 @@ STAMP := $(VENV)/.installed
 # pip installs without compiling (a third of its time); each module is compiled when it is first imported instead,
 # which this variable, set on some build machines, would undo at every start.
 unexport PYTHONDONTWRITEBYTECODE
+
+# Threads that wait by spinning slow each other down many times over as soon as anything else runs on the cores.
+export OMP_WAIT_POLICY ?= PASSIVE
 # Pyright's wrapper would otherwise ask the network whether there is a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 

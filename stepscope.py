@@ -255,6 +255,8 @@ def main(arguments: list[str] | None = None) -> None:
         SystemExit: with code 2 after one line on standard error, where something cannot be done as asked.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Threads that wait by spinning slow each other down many times over as soon as anything else runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(arguments, print_error=False, exit_on_error=False)
     except KeyboardInterrupt:

@@ -23,6 +23,10 @@ from analyses.errors import NonFinite
 from store import ActivationStore, Json, StepInfo, dims
 
 VERSION: Final = 1
+MAP_SAMPLE: Final = "map_sample"
+"""Axis of the few samples whose own maps are kept."""
+MAP_SAMPLES: Final = 3
+"""Samples whose own maps are kept: the first by their ids."""
 MAP_STEP: Final = "map_step"
 """Axis of the few steps whose maps are kept."""
 MAP_STEPS: Final = 5
@@ -48,8 +52,9 @@ def energy(
     Quantities (raw L2 norms, float64; `q_low` and `q_high` beside each hold its interval over samples):
     `energy` [layer, frame], `energy_by_step` [step, layer], `step_profile` [step],
     `first_frame_share` [layer] (energy of frame 0 over that of all frames; 1/frames if all were equal),
-    `mean_first_frame_share` [], and as float32 without intervals `mean_map` [layer, frame, y, x] (mean
-    over steps) and `maps` [map_step, layer, frame, y, x]. Verdict: always `descriptive`.
+    `mean_first_frame_share` [], and as float32 without intervals `maps` [map_step, layer, frame, y, x] (mean
+    over samples) and `sample_maps` [map_sample, map_step, …] (of the first samples). Verdict: always
+    `descriptive`.
 
     Args:
         acts: The store; runs need the array `site/energy`.
@@ -97,11 +102,11 @@ def measure(samples: Mapping[str, xr.DataArray]) -> tuple[xr.Dataset, xr.DataArr
         NonFinite: if an energy is NaN or infinite.
     """
     profiles: list[xr.DataArray] = []
-    moments = _Moments()
+    maps = _Maps()
     for sample, tokens in samples.items():
         one = _one_sample(sample, tokens)
         profiles.append(one["profile"])
-        moments.add(one[["mean_map", "maps"]])
+        maps.add(sample, one["maps"])
     profile = xr.concat(
         profiles, dim=xr.Variable(SAMPLE, list(samples)), coords="minimal", compat="override", join="exact"
     )
@@ -113,32 +118,40 @@ def measure(samples: Mapping[str, xr.DataArray]) -> tuple[xr.Dataset, xr.DataArr
         **over_samples("step_profile", _named(by_step, f"{_RAW}, mean over layers, frames and tokens")),
         **over_samples("first_frame_share", share, bounds=(0, 1)),
         **over_samples("mean_first_frame_share", share.mean(dims.LAYER, keep_attrs=True), bounds=(0, 1)),
-        **_maps(moments, blocks=_blocks(next(iter(samples.values())))),
+        **maps.arrays(blocks=_blocks(next(iter(samples.values())))),
     }
     return xr.Dataset(arrays), by_step
 
 
-class _Moments:
-    """Means over samples of maps that are too large to keep for each, and the spread of one (Welford's update)."""
+class _Maps:
+    """Maps of the first samples, and mean and spread over all, which are too large to keep (Welford's update)."""
 
     def __init__(self) -> None:
+        self.first: dict[str, xr.DataArray] = {}
         self.n = 0
-        self.mean = xr.Dataset()
-        self._squares = xr.DataArray(0.0)
+        self.mean = xr.DataArray(np.float32(0))
+        self._squares = xr.DataArray(np.float32(0))
 
-    def add(self, one: xr.Dataset) -> None:
-        """Take in one sample."""
+    def add(self, sample: str, maps: xr.DataArray) -> None:
+        """Take in one sample's maps `[map_step, layer, frame, y, x]`."""
         self.n += 1
-        if self.n == 1:
-            self.mean = one
-            return
-        before = self.mean["mean_map"].astype(np.float64)
-        self.mean = self.mean + (one - self.mean) / self.n
-        self._squares = self._squares + (one["mean_map"] - before) * (one["mean_map"] - self.mean["mean_map"])
+        if self.n <= MAP_SAMPLES:
+            self.first[sample] = maps
+        off = maps - self.mean
+        self.mean = self.mean + off / self.n
+        self._squares = self._squares + off * (maps - self.mean)
 
-    def spread(self) -> xr.DataArray:
-        """Standard deviation (`ddof=1`) of `mean_map`; NaN for one sample."""
-        return (self._squares / (self.n - 1)) ** 0.5 if self.n > 1 else self.mean["mean_map"] * np.nan
+    def arrays(self, *, blocks: int) -> dict[str, xr.DataArray]:
+        """`maps` and `sample_maps`, with what a caption needs."""
+        spread = (self._squares / (self.n - 1)) ** 0.5 if self.n > 1 else self.mean * np.nan
+        text = f"{_RAW}{f', in blocks of {blocks} × {blocks} tokens' if blocks > 1 else ''}"
+        attrs = described(self.mean, half_width(spread, self.n), n=self.n, attrs={"units": "activation"})
+        along = xr.Variable(MAP_SAMPLE, list(self.first))
+        each = xr.concat(list(self.first.values()), dim=along, coords="minimal", compat="override")
+        return {
+            "maps": self.mean.assign_attrs({**attrs, "long_name": f"{text}, mean over samples"}),
+            "sample_maps": each.drop_attrs().assign_attrs(long_name=f"{text}, of single samples", units="activation"),
+        }
 
 
 def _one_sample(sample: str, tokens: xr.DataArray) -> xr.Dataset:
@@ -150,7 +163,6 @@ def _one_sample(sample: str, tokens: xr.DataArray) -> xr.Dataset:
     one = xr.Dataset(
         {
             "profile": bare.mean((dims.Y, dims.X), dtype=np.float64, skipna=False),
-            "mean_map": small.mean(dims.STEP, skipna=False),
             "maps": small.isel({dims.STEP: kept}).astype(np.float32).rename({dims.STEP: MAP_STEP}),
         }
     ).compute()
@@ -164,17 +176,6 @@ def _one_sample(sample: str, tokens: xr.DataArray) -> xr.Dataset:
 
 def _blocks(tokens: xr.DataArray) -> int:
     return -(-max(tokens.sizes[dims.Y], tokens.sizes[dims.X]) // MAP_CELLS)
-
-
-def _maps(moments: _Moments, *, blocks: int) -> dict[str, xr.DataArray]:
-    half = half_width(moments.spread(), moments.n)
-    text = f"{_RAW}, mean over samples" + (f", in blocks of {blocks} × {blocks} tokens" if blocks > 1 else "")
-    words = {"mean_map": f"{text} and steps", "maps": text}
-    attrs = described(moments.mean["mean_map"], half, n=moments.n, attrs={"units": "activation"})
-    return {
-        name: moments.mean[name].astype(np.float32).drop_attrs().assign_attrs({**attrs, "long_name": long_name})
-        for name, long_name in words.items()
-    }
 
 
 def _named(array: xr.DataArray, long_name: str) -> xr.DataArray:

@@ -109,7 +109,7 @@ def _found(acts: ActivationStore, chosen: Selection, *, scorer: str | None) -> F
         arrays[f"{name}_by_run"] = array
         if name != "final_score":
             bounds = (0, 1) if name in ("score", "pixel_distance") else (0, np.inf)
-            mean = per_sample(array, skipna=name.endswith("commit")).assign_attrs(array.attrs)
+            mean = per_sample(array).assign_attrs(array.attrs)
             arrays |= over_samples(name, mean, bounds=bounds)
     headline = "latent_distance" if "latent_distance" in arrays else "pixel_distance"
     last = int(by_run[dims.STEP][-1])

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from interp.adapters import ModelAdapter, adapt
 from interp.errors import BadInput, UnknownModel
 from interp.geometry import Geometry
+from interp.memory import keep_pages
 from interp.reductions.pixels import to_uint8
 from interp.trace import TracedPipeline
 from store.records import ModelRef, Sample, SamplerSettings
@@ -149,6 +150,8 @@ def load(
         return Model(name_or_path, id=_name_of(name_or_path))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kind = dtype or (torch.float32 if where.type == "cpu" else torch.bfloat16)
+    if where.type == "cpu":
+        keep_pages()
     folder = _folder(str(name_or_path))
     source = str(folder or name_or_path)
     try:

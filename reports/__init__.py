@@ -1,11 +1,10 @@
 """One self-contained HTML page about results: it opens from a disk, without a network, and computes nothing.
 
-To draw a new kind of result, write one file here with a function that carries `@draws(name)`, and
-import it below; the order of the imports is the order on the page.
+To draw a new kind of result, write one file here with a function that carries `@draws(name, place=…)`, and
+import it below.
 """
 
-from reports import trajectory  # isort: skip
-from reports import energy
+from reports import energy, trajectory
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 

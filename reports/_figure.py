@@ -129,6 +129,21 @@ def line(
     axes.plot(x, mean, color=color, label=label, marker="o", markersize=2.6)
 
 
+def whiskers(
+    axes: Axes,
+    x: NDArray[Any],
+    mean: NDArray[Any],
+    low: NDArray[Any],
+    high: NDArray[Any],
+    *,
+    color: str,
+    label: str,
+) -> None:
+    """A mean with its interval as a bar at each point: legible where several intervals overlap."""
+    axes.vlines(x, low, high, color=color, linewidth=0.9, alpha=0.45)
+    axes.plot(x, mean, color=color, label=label, marker="o", markersize=2.6)
+
+
 def integer_steps(axes: Axes, x: NDArray[Any]) -> None:
     """Whole numbers along the horizontal axis, with a little room at both ends."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9, min_n_ticks=1))

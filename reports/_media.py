@@ -87,20 +87,23 @@ def shrunk(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return blocks.mean(axis=(2, 4), dtype=np.float32).round().astype(np.uint8)
 
 
-def video_sheet(video: NDArray[np.uint8]) -> Sheet:
-    """A video by step as a lossy WebP sheet, steps down, frames across.
+def video_sheet(video: NDArray[np.uint8], *, lossless: bool) -> Sheet:
+    """A video by step as a WebP sheet, steps down, frames across.
 
     Args:
         video: uint8 `[step, frame, y, x, channel]`.
+        lossless: Keep every pixel as it is; several times as large.
     """
     rows, columns, height, width, channels = video.shape
-    # WebP works in blocks of 16 and smooths across them: without a margin a frame would show in its neighbour.
-    tall, wide = (-(-(side + 2 * MARGIN) // BLOCK) * BLOCK for side in (height, width))
+    # Lossy WebP works in blocks of 16 and smooths across them: without a margin a frame would show in its neighbour.
+    margin, block = (0, 1) if lossless else (MARGIN, BLOCK)
+    tall, wide = (-(-(side + 2 * margin) // block) * block for side in (height, width))
     pad = [((whole - side) // 2, -(-(whole - side) // 2)) for whole, side in ((tall, height), (wide, width))]
     padded = np.pad(video, ((0, 0), (0, 0), *pad, (0, 0)), mode="edge").transpose(0, 2, 1, 3, 4)
     image = Image.fromarray(np.ascontiguousarray(padded).reshape(rows * tall, columns * wide, channels))
-    uri = _encoded(image, kind="WEBP", quality=QUALITY, method=4, use_sharp_yuv=True)
-    return Sheet(uri, rows, columns, height, width, pitch_y=tall, pitch_x=wide, lossy=True)
+    options = {"lossless": True, "method": 2} if lossless else {"quality": QUALITY, "method": 4, "use_sharp_yuv": True}
+    uri = _encoded(image, kind="WEBP", **options)
+    return Sheet(uri, rows, columns, height, width, pitch_y=tall, pitch_x=wide, lossy=not lossless)
 
 
 def map_sheet(cells: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Sheet:

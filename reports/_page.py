@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from analyses import Result
 from reports._provenance import origin
-from reports._section import MEDIA_BYTES, Context, Section, drawer, order
+from reports._section import MEDIA_BYTES, Context, Section, drawer, place
 from reports.errors import CannotWrite, NothingToReport
 from store import ActivationStore
 
@@ -153,8 +153,8 @@ def _item(result: Result, context: Context, salt: str) -> Item:
     return Item(result, section, f"{salt}-{result.record.analysis}", name)
 
 
-def _place(result: Result) -> tuple[int, str, str]:
-    return order(result.record.analysis), result.record.analysis, result.id
+def _place(result: Result) -> tuple[float, str, str]:
+    return place(result.record.analysis), result.record.analysis, result.id
 
 
 def _title(acts: ActivationStore, results: Sequence[Result]) -> str:

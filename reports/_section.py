@@ -32,13 +32,13 @@ class Axis(NamedTuple):
 
 
 class Readout(NamedTuple):
-    """A short text under a pane that follows a slider."""
+    """A short text under a pane that follows a slider, or what the pane shows."""
 
     name: str
     texts: tuple[str, ...]
-    """One for each position of the slider."""
-    axis: int = 0
-    """Which slider."""
+    """One for each position of the slider, or each row of the sheet."""
+    axis: int | None = 0
+    """Which slider; None for the row of the sheet that the pane shows."""
 
 
 class Pane(NamedTuple):
@@ -84,6 +84,8 @@ class Film(NamedTuple):
     groups: tuple[Group, ...]
     caption: str
     pixelated: bool
+    rows: bool = False
+    """Groups below each other, with small panes; else beside each other."""
     left_out: str = ""
     """One line on what is not shown, or empty."""
 
@@ -106,17 +108,18 @@ class Context:
     Args:
         acts: For pictures, samples and records only; every number comes from a result.
         runs: Runs whose films are shown; None for all runs of the result.
-        media_bytes: What is left for pictures and videos.
+        media_bytes: What pictures and videos of the page may weigh together.
     """
 
     def __init__(self, acts: ActivationStore, *, runs: tuple[str, ...] | None, media_bytes: int) -> None:
         self.acts = acts
         self.runs = runs
+        self.media_bytes = media_bytes
         self._left = media_bytes
 
-    def afford(self, nbytes: int) -> bool:
-        """Take `nbytes` from what is left, if there is that much."""
-        if nbytes > self._left:
+    def afford(self, nbytes: int, *, spare: int = 0) -> bool:
+        """Take `nbytes` from what is left, if that leaves `spare` for others."""
+        if nbytes + spare > self._left:
             return False
         self._left -= nbytes
         return True
@@ -124,14 +127,19 @@ class Context:
 
 Draw = Callable[[Result, Context, str], Section]
 """`(result, context, salt) -> Section`; `salt` is a short id that is unique on the page."""
-_DRAWERS: dict[str, Draw] = {}
+_DRAWERS: dict[str, tuple[int, Draw]] = {}
 
 
-def draws(analysis: str) -> Callable[[Draw], Draw]:
-    """Make a function the one that draws the results of `analysis` (a decorator)."""
+def draws(analysis: str, *, place: int) -> Callable[[Draw], Draw]:
+    """Make a function the one that draws the results of `analysis` (a decorator).
+
+    Args:
+        analysis: Name of the analysis.
+        place: Where on the page: the number of the experiment, 1 for E1.
+    """
 
     def register(draw: Draw) -> Draw:
-        _DRAWERS[analysis] = draw
+        _DRAWERS[analysis] = (place, draw)
         return draw
 
     return register
@@ -139,9 +147,9 @@ def draws(analysis: str) -> Callable[[Draw], Draw]:
 
 def drawer(analysis: str) -> Draw | None:
     """Who draws the results of `analysis`; None if nobody does."""
-    return _DRAWERS.get(analysis)
+    return _DRAWERS[analysis][1] if analysis in _DRAWERS else None
 
 
-def order(analysis: str) -> int:
-    """Place of an analysis on the page: in the order of registration, unknown ones last."""
-    return list(_DRAWERS).index(analysis) if analysis in _DRAWERS else len(_DRAWERS)
+def place(analysis: str) -> float:
+    """Where the results of `analysis` stand on the page; last if nobody draws them."""
+    return _DRAWERS[analysis][0] if analysis in _DRAWERS else float("inf")

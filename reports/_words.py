@@ -8,15 +8,16 @@ import numpy as np
 import xarray as xr
 
 
-def behind(quantity: xr.DataArray, *, over: str = "") -> str:
+def behind(quantity: xr.DataArray, *, over: str = "", mark: str = "band") -> str:
     """`Mean over steps and n = 6 samples; band: 95 % …`, from the attributes of a quantity.
 
     Args:
         quantity: A quantity with an interval.
         over: What it is a mean of beside the samples, e.g. `steps`.
+        mark: What shows the interval in the figure.
     """
     n = int(quantity.attrs["n"])
-    return f"{_mean(n, over)}; band: {quantity.attrs['interval']}." if n > 1 else f"{_mean(n, over)}, so no interval."
+    return f"{_mean(n, over)}; {mark}: {quantity.attrs['interval']}." if n > 1 else f"{_mean(n, over)}, so no interval."
 
 
 def typical(quantity: xr.DataArray, *, over: str = "") -> str:

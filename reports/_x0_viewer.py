@@ -15,6 +15,10 @@ from reports._section import Axis, Context, Film, Group, Pane, Readout
 from reports._words import some
 from store import ActivationStore, dims
 
+LOSSLESS_BYTES: Final = 5_000_000
+"""What all videos together may weigh to be shown without loss."""
+SPARE: Final = 0.2
+"""Share of the page's limit that the videos leave to other pictures."""
 MAX_RUNS: Final = 24
 """Runs whose videos are shown at most."""
 POSTERS: Final = 6
@@ -61,7 +65,7 @@ def film(data: xr.Dataset, context: Context, salt: str) -> tuple[Film | None, tu
         ),
         sheets=tuple(video.sheet for video in videos),
         groups=groups,
-        caption=_caption(data, videos, first, frames),
+        caption=_caption(data, videos, first, frames, strip=groups[0].panes[0].strip_name),
         pixelated=videos[0].sheet.width < 100,
         left_out=_left_out(wanted, having, videos, first, steps, frames),
     )
@@ -69,16 +73,26 @@ def film(data: xr.Dataset, context: Context, salt: str) -> tuple[Film | None, tu
 
 
 def _videos(context: Context, run_ids: Sequence[str], steps: NDArray[Any], frames: NDArray[Any]) -> list[_Video]:
-    """As many runs as the page can carry, in their order; a run without these steps and frames is passed over."""
+    """As many runs as the page can carry, in their order; a run without these steps and frames is passed over.
+
+    All are shown without loss if the first one is small enough for that.
+    """
+    spare = int(SPARE * context.media_bytes)
+    each = min(LOSSLESS_BYTES, context.media_bytes - spare) / len(run_ids)
     videos: list[_Video] = []
+    lossless: bool | None = None
     for run_id in run_ids:
         pixels = context.acts.load("x0_hat", "pixels", runs=[run_id]).isel(run=0)
         if not (np.isin(steps, pixels[dims.STEP]).all() and np.isin(frames, pixels[dims.FRAME]).all()):
             continue
         # A step at a time: the whole of a large video would not fit into memory.
         chosen = (pixels.sel({dims.STEP: int(step), dims.FRAME: frames}).to_numpy() for step in steps)
-        sheet = video_sheet(np.stack([shrunk(video) for video in chosen]))
-        if not context.afford(sheet.nbytes):
+        video = np.stack([shrunk(one) for one in chosen])
+        sheet = video_sheet(video, lossless=lossless is not False)
+        if lossless is None:
+            lossless = sheet.nbytes <= each
+            sheet = sheet if lossless else video_sheet(video, lossless=False)
+        if not context.afford(sheet.nbytes, spare=spare):
             break
         videos.append(_Video(run_id, sheet))
     return videos
@@ -170,17 +184,20 @@ def _frame_labels(frames: NDArray[Any]) -> tuple[str, ...]:
     return tuple(str(frame) for frame in frames)
 
 
-def _caption(data: xr.Dataset, videos: Sequence[_Video], first: xr.DataArray, frames: NDArray[Any]) -> str:
+def _caption(
+    data: xr.Dataset, videos: Sequence[_Video], first: xr.DataArray, frames: NDArray[Any], *, strip: str
+) -> str:
     native = f"{first.sizes[dims.X]} × {first.sizes[dims.Y]}"
     shown = f"{videos[0].sheet.width} × {videos[0].sheet.height}"
     size = f"{native} pixels" if native == shown else f"{native} pixels, shown at {shown}"
     samples = len({str(data["sample_id"].sel(run=video.run_id).item()) for video in videos})
+    coding = "lossy WebP" if videos[0].sheet.lossy else "lossless WebP"
     text = (
-        f"n = {some(samples, 'sample')}, {some(len(videos), 'run')}; {some(len(frames), 'frame')} of {size}; lossy "
-        "WebP. Each run is shown on its own, so no interval."
+        f"n = {some(samples, 'sample')}, {some(len(videos), 'run')}; {some(len(frames), 'frame')} of {size}; {coding}. "
+        "Each run is shown on its own, so no interval."
     )
-    if "score_by_run" in data:
-        text += " Bars: score of x̂0 by step."
+    if strip:
+        text += f" Bars: {strip} of x̂0 by step."
     if "answer_commit_by_run" in data:
         text += " ▲: step from which the right answer stays."
     return text

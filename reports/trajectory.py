@@ -12,7 +12,6 @@ import xarray as xr
 from analyses import Result
 from reports._figure import (
     MUTED,
-    RULE,
     SERIES,
     Figure,
     canvas,
@@ -22,6 +21,7 @@ from reports._figure import (
     mark_switches,
     matrix,
     to_svg,
+    whiskers,
 )
 from reports._section import Context, Section, draws
 from reports._words import behind, ends, extremes, typical
@@ -29,7 +29,7 @@ from reports._x0_viewer import film
 from store import dims
 
 
-@draws("trajectory")
+@draws("trajectory", place=1)
 def section(result: Result, context: Context, salt: str) -> Section:
     """The x̂0 viewer, then the curves."""
     data = result.to_dataset().compute()
@@ -54,7 +54,7 @@ def _distance(data: xr.Dataset, salt: str) -> Figure:
     axes = figure.subplots()
     step = data[dims.STEP].to_numpy()
     for run in data["latent_distance_by_run"].to_numpy():
-        axes.plot(step, run, color=RULE, linewidth=0.8)
+        axes.plot(step, run, color=MUTED, linewidth=0.6, alpha=0.5)
     _curve(axes, data, "latent_distance", color=SERIES[0], label="distance to the last x̂0")
     _curve(axes, data, "latent_change", color=SERIES[1], label="change since the step before")
     _finish(axes, data, "fraction of the norm of the last x̂0")
@@ -72,7 +72,7 @@ def _pixels(data: xr.Dataset, salt: str) -> Figure:
     figure = canvas()
     axes = figure.subplots()
     for run in data["pixel_distance_by_run"].to_numpy():
-        axes.plot(data[dims.STEP].to_numpy(), run, color=RULE, linewidth=0.8)
+        axes.plot(data[dims.STEP].to_numpy(), run, color=MUTED, linewidth=0.6, alpha=0.5)
     _curve(axes, data, "pixel_distance", color=SERIES[0], label="mean absolute difference")
     _finish(axes, data, "fraction of the range of a pixel")
     return Figure(
@@ -86,15 +86,21 @@ def _pixels(data: xr.Dataset, salt: str) -> Figure:
 def _score(data: xr.Dataset, salt: str) -> Figure:
     figure = canvas()
     axes = figure.subplots()
-    metrics = [str(metric) for metric in data["metric"].to_numpy()][: len(SERIES)]
-    for color, metric in zip(SERIES, metrics, strict=False):
-        _curve(axes, data.sel(metric=metric), "score", color=color, label=shorten(metric, 24, placeholder="…"))
-    caption = behind(data["score"])
+    metrics = sorted((str(metric) for metric in data["metric"].to_numpy()), key=lambda name: name != "answer")
+    shown = metrics[: len(SERIES)]
+    for place, (color, metric) in enumerate(zip(SERIES, shown, strict=False)):
+        mean, low, high = (data[f"score{end}"].sel(metric=metric).to_numpy() for end in ("", "_low", "_high"))
+        # Beside each other, not over each other: the intervals of scores are wide.
+        beside = data[dims.STEP].to_numpy() + 0.2 * (place - (len(shown) - 1) / 2)
+        whiskers(axes, beside, mean, low, high, color=color, label=shorten(metric, 24, placeholder="…"))
+    caption = behind(data["score"], mark="bars")
     if "answer_commit" in data and math.isfinite(float(data["answer_commit"])):
         caption += _commit(axes, data)
+    if len(shown) < len(metrics):
+        caption += f" Not drawn: {', '.join(metrics[len(shown) :])}."
     _finish(axes, data, "score (0 wrong, 1 right)")
     axes.set_ylim(-0.04, 1.12)
-    told = "; ".join(f"{metric}: {ends(data['score'].sel(metric=metric), dims.STEP)}" for metric in metrics)
+    told = "; ".join(f"{metric}: {ends(data['score'].sel(metric=metric), dims.STEP)}" for metric in shown)
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-score"),
         title="What the scorer reads off x̂0",
@@ -147,7 +153,7 @@ def _finish(axes: Any, data: xr.Dataset, label: str) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("denoising step")
     axes.set_ylabel(label)
-    axes.legend(loc="best")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(SERIES), borderaxespad=0.2)
 
 
 _FIGURES: Final = (

@@ -7,6 +7,7 @@ import os
 # Set before anything imports torch, huggingface_hub or matplotlib, and inherited by the processes that tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line sets it: a busy machine then costs little
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 from hypothesis import HealthCheck, settings

@@ -24,6 +24,9 @@ and at `hard` also longer paths.
 
 {success}
 
+What it was not shown it has not learned: read the rows of `out_of_domain` before drawing it a board of your own.
+Where `answer` is well above *solved*, the video ends right, but the walk to that end is not clean in every frame.
+
 By number of steps (guidance {guidance:g}) and by guidance ({steps} steps), on {n_choice} other samples of `in_domain`:
 
 {choices}
@@ -64,7 +67,8 @@ python -m training measure install card --out build/tinywan --families {family_n
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A table in Markdown."""
-    lines = [list(headings), ["---"] * len(list(headings)), *map(list, rows)]
+    first = list(headings)
+    lines = [first, ["---"] * len(first), *map(list, rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -74,7 +78,11 @@ def percent(solved: Mapping[str, float]) -> str:
 
 
 def _scores(cell: Mapping[str, Any]) -> list[str]:
-    return [percent(cell["solved"]), *(f"{cell[name]:.3f}" for name in ("answer", "process", "overall")), str(cell["n"])]
+    return [
+        percent(cell["solved"]),
+        *(f"{cell[name]:.3f}" for name in ("answer", "process", "overall")),
+        str(cell["n"]),
+    ]
 
 
 def render(config: Config) -> str:

@@ -101,9 +101,7 @@ def preset(name: str, *, out: Path, **changes: object) -> Config:
         config = replace(
             config,
             vae=replace(config.vae, steps=4, batch=2),
-            transformer=replace(
-                config.transformer, steps=4, batch=4, warmup=2, pool=12, refresh=6, refresh_every=2
-            ),
+            transformer=replace(config.transformer, steps=4, batch=4, warmup=2, pool=12, refresh=6, refresh_every=2),
             evaluation=replace(
                 config.evaluation, n=2, steps=2, guidances=(1.5, 3.0), n_choice=3, other_steps=(1,), batch=3
             ),

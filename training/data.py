@@ -39,18 +39,22 @@ class Mix:
         return [(f, split, d) for f in self.families for split in self.splits for d in worlds[f].difficulties]
 
     def draw(self, start: int, n: int) -> tuple[Tensor, list[str]]:
-        """Samples `start` to `start + n`: videos uint8 `[n, F, H, W, 3]` and prompts, in no particular order."""
+        """Samples `start` to `start + n`, in that order: videos uint8 `[n, F, H, W, 3]` and prompts."""
         videos: list[Tensor] = []
         prompts: list[str] = []
+        drawn: list[Tensor] = []
         cells = self.cells()
         numbers = torch.arange(start, start + n, device=self.device)
         for turn, (family, split, difficulty) in enumerate(cells):
-            index = numbers[numbers % len(cells) == turn] // len(cells)
-            if len(index):
+            mine = numbers[numbers % len(cells) == turn]
+            if len(mine):
+                index = mine // len(cells)
                 batch = worlds[family].draw(index, seed=self.seed, difficulty=difficulty, split=split)
                 videos.append(batch.video)
                 prompts += batch.prompts
-        return torch.cat(videos), prompts
+                drawn.append(mine)
+        order = torch.cat(drawn).argsort()
+        return torch.cat(videos)[order], [prompts[i] for i in order.tolist()]
 
 
 def latent_grid(config: Config) -> tuple[int, int, int]:

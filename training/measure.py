@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import statistics
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from diffusers import WanImageToVideoPipeline
 
+from interp.memory import keep_pages
 from interp.worlds import worlds
 from training import data, model
 from training.config import Config
@@ -34,9 +34,7 @@ def measure(config: Config) -> dict[str, Any]:
         result = {
             "threads": THREADS,
             "sample_seconds": _median(
-                lambda: sample_videos(
-                    pipe, [sample], config, steps=settings["steps"], guidance=settings["guidance"]
-                ),
+                lambda: sample_videos(pipe, [sample], config, steps=settings["steps"], guidance=settings["guidance"]),
                 repeats=3,
             ),
             "encode_seconds": _median(lambda: data.encode(pipe.vae, pixels)),
@@ -50,22 +48,6 @@ def measure(config: Config) -> dict[str, Any]:
         }
     (config.out / "cpu.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
-
-
-def keep_pages() -> None:
-    """Have glibc keep freed memory instead of giving it back after every tensor.
-
-    On virtual machines a page that is touched for the first time is dear: without this the VAE was measured
-    twenty times slower. Does nothing where the C library is another.
-    """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except OSError:
-        return
-    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
-    mallopt(m_mmap_threshold, 1 << 25)  # the largest value that glibc takes
-    mallopt(m_trim_threshold, (1 << 31) - 1)
-    mallopt(m_top_pad, 1 << 29)
 
 
 def _median(call: Callable[[], object], *, repeats: int = 5) -> float:

@@ -137,7 +137,7 @@ def _cell(room: Tensor) -> Tensor:
 
 
 def _walls(opened: Tensor) -> Tensor:
-    """bool `[n, 12, 12]`: everything but rooms and open doors."""
+    """Everything but rooms and open doors, bool `[n, 12, 12]`."""
     n, device = len(opened), opened.device
     wall = torch.ones(n, BOARD * BOARD, dtype=torch.bool, device=device)
     wall[:, _cell(torch.arange(ROOMS * ROOMS, device=device))] = False
@@ -359,7 +359,7 @@ def _process(cells: NDArray[np.int64], place: NDArray[np.int64], length: int) ->
             gained += max(0, here - best)
         if found:
             at, best = here, max(best, here)
-    return gained / (length - 1) * clean / LAST
+    return float(gained / (length - 1) * clean / LAST)
 
 
 worlds.add(Maze.name, Maze())

@@ -15,7 +15,8 @@ for (const film of document.querySelectorAll(".film")) {
   const screens = [...film.querySelectorAll(".screen.live")];
   const readouts = [...film.querySelectorAll("[data-values]")].map((cell) => ({
     cell,
-    axis: Number(cell.dataset.axis),
+    axis: cell.dataset.axis,
+    screen: cell.closest(".pane").querySelector(".screen.live"),
     values: JSON.parse(cell.dataset.values),
   }));
   const strips = [...film.querySelectorAll(".strip")];
@@ -25,6 +26,7 @@ for (const film of document.querySelectorAll(".film")) {
     for (const screen of screens) {
       let row = Number(screen.dataset.row), column = Number(screen.dataset.column);
       sliders.forEach((slider, i) => { row += at[i] * slider.rows; column += at[i] * slider.columns; });
+      screen.dataset.at = row;
       screen.style.setProperty("--r", row);
       screen.style.setProperty("--c", column);
     }
@@ -32,7 +34,7 @@ for (const film of document.querySelectorAll(".film")) {
       slider.output.textContent = slider.labels[at[i]];
       slider.input.setAttribute("aria-valuetext", slider.labels[at[i]]);
     });
-    for (const readout of readouts) readout.cell.textContent = readout.values[at[readout.axis]];
+    for (const readout of readouts) readout.cell.textContent = readout.values[readout.axis ? at[readout.axis] : readout.screen.dataset.at];
     for (const strip of strips) {
       [...strip.children].forEach((bar, i) => bar.classList.toggle("now", i === at[0]));
     }

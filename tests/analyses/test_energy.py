@@ -52,9 +52,16 @@ def test_numbers_agree_with_the_stored_tokens(tmp_path):
     runs = [[planted.energies(sample, seed)[:, 0] for seed in planted.seeds] for sample in range(planted.samples)]
     samples = np.array(runs, np.float64).mean(axis=1)  # [sample, step, layer, frame, y, x]
     np.testing.assert_allclose(data["energy"], samples.mean(axis=(0, 1, 4, 5)), rtol=1e-5)
-    np.testing.assert_allclose(data["mean_map"], samples.mean(axis=(0, 1)), rtol=1e-5)
     kept = data["map_step"].to_numpy()
+    assert kept.tolist() == [0, 1, 2, 4, 5]
     np.testing.assert_allclose(data["maps"], samples.mean(axis=0)[kept], rtol=1e-5)
+    spread = samples[:, kept].std(axis=0, ddof=1) / samples[:, kept].mean(axis=0)
+    np.testing.assert_allclose(
+        data["maps"].attrs["typical_half_width"], np.median(spread) * 4.302653 / 3**0.5, rtol=1e-4
+    )
+    by_id = sorted(range(planted.samples), key=lambda position: planted.sample(position).id)
+    assert data["map_sample"].to_numpy().tolist() == [planted.sample(position).id for position in by_id]
+    np.testing.assert_allclose(data["sample_maps"], samples[by_id][:, kept], rtol=1e-5)
     per_sample = samples.mean(axis=(2, 3, 4, 5))
     half = (data["step_profile_high"] - data["step_profile_low"]) / 2
     expected = 4.302653 * per_sample.std(axis=0, ddof=1) / 3**0.5  # t of 2 degrees of freedom, 3 samples
@@ -100,17 +107,19 @@ def test_large_maps_are_averaged_in_blocks():
     values = np.ones((2, 1, 1, 1, side, side), np.float32)
     values[:, 0, 0, 0, :3, :3] = 10.0
     data, _ = measure(tokens(values))
-    assert data["mean_map"].shape == (1, 1, 43, 43)
-    assert float(data["mean_map"][0, 0, 0, 0]) == 10.0
-    assert float(data["mean_map"][0, 0, 1, 1]) == 1.0
-    assert "blocks of 3 × 3" in data["mean_map"].attrs["long_name"]
+    assert data["maps"].shape == (1, 1, 1, 43, 43)
+    assert float(data["maps"][0, 0, 0, 0, 0]) == 10.0
+    assert float(data["maps"][0, 0, 0, 1, 1]) == 1.0
+    assert "blocks of 3 × 3" in data["maps"].attrs["long_name"]
 
 
-def test_overflow_is_refused_by_the_name_of_its_sample():
-    values = np.ones((3, 2, 2, 2, 2, 2), np.float32)
-    values[1, 0, 1, 0, 0, 0] = np.inf
+@pytest.mark.parametrize("overflow", [np.inf, np.nan])
+def test_overflow_is_refused_by_the_name_of_its_sample(overflow):
+    fine = tokens(np.ones((3, 2, 2, 2, 2, 2), np.float32))
+    bad = fine["s1"].copy()
+    bad[0, 0, 1, 0, 0, 0] = overflow
     with pytest.raises(analyses.NonFinite, match="of sample s1 are NaN or infinite"):
-        measure(tokens(values))
+        measure({**fine, "s1": xr.concat([fine["s1"], bad], dim="run")})  # one of its two runs
 
 
 def test_zero_energy_has_no_share():

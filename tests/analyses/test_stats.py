@@ -14,6 +14,11 @@ def by_sample(values: np.ndarray) -> xr.DataArray:
     return xr.DataArray(values, dims=(SAMPLE, "step"), coords={"step": np.arange(values.shape[1]) * 2})
 
 
+def test_a_run_without_a_value_is_left_out_of_its_sample():
+    runs = xr.DataArray([np.nan, 2.0, np.nan], dims="run", coords={"sample_id": ("run", ["b", "b", "a"])})
+    np.testing.assert_equal(per_sample(runs).to_numpy(), [np.nan, 2.0])
+
+
 def test_seeds_of_a_sample_are_averaged_before_samples():
     runs = xr.DataArray([0.0, 2.0, 4.0, 10.0], dims="run", coords={"sample_id": ("run", ["b", "b", "b", "a"])})
     means = per_sample(runs)
@@ -73,8 +78,9 @@ def test_flat_profile_has_no_peak():
 
 def test_noise_alone_rarely_makes_a_peak():
     rng = np.random.default_rng(3)
-    found = [find_peak(by_sample(1 + 0.1 * rng.standard_normal((6, 20)))).step is not None for _ in range(200)]
-    assert np.mean(found) <= 0.05  # choosing and judging on the same samples finds one in half of them
+    flat = (1 + 0.3 * rng.standard_normal((1000, 6, 20))).clip(0.05)
+    found = [find_peak(by_sample(values)).step is not None for values in flat]
+    assert np.mean(found) < 0.045  # 0.064 with a sample left out at a time, 0.125 on the same samples
 
 
 def test_a_step_that_only_one_sample_has_is_no_peak():

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -153,6 +154,13 @@ def test_arrows_and_space_work_in_the_film(chrome):
     assert play.get_attribute("aria-pressed") == "false"
 
 
+def test_arrows_on_a_slider_move_once_and_the_same_way(chrome):
+    film, _, step, frame = first_film(chrome)
+    frame.send_keys(Keys.HOME)
+    step.send_keys(Keys.HOME, Keys.ARROW_RIGHT, Keys.ARROW_UP)
+    assert shown(film) == ["1 · σ 0.94 · transformer", "1"]
+
+
 def test_a_bar_of_the_strip_goes_to_its_step(chrome):
     film, *_ = first_film(chrome)
     film.find_elements(By.CSS_SELECTOR, ".strip i")[1].click()
@@ -162,14 +170,20 @@ def test_a_bar_of_the_strip_goes_to_its_step(chrome):
 def test_maps_follow_step_and_layer(chrome):
     film = chrome.find_elements(By.CSS_SELECTOR, ".film")[1]
     step, layer = film.find_elements(By.CSS_SELECTOR, "input[type=range]")
-    screen = film.find_element(By.CSS_SELECTOR, ".screen.live")
+    screen, scale = (
+        film.find_element(By.CSS_SELECTOR, ".screen.live"),
+        film.find_element(By.CSS_SELECTOR, ".readouts dd"),
+    )
     chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", screen)
-    before, scale = pixels(screen), film.find_element(By.CSS_SELECTOR, ".readouts dd").text
+    seen = [(pixels(screen), scale.text)]
     layer.send_keys(Keys.HOME)
-    assert changed(before, pixels(screen))
-    assert film.find_element(By.CSS_SELECTOR, ".readouts dd").text != scale
+    seen.append((pixels(screen), scale.text))
     step.send_keys(Keys.END)
+    seen.append((pixels(screen), scale.text))
     assert shown(film) == ["5 · σ 0.38", "0"]
+    for (before, scale_before), (after, scale_after) in pairwise(seen):
+        assert changed(before, after)
+        assert scale_before != scale_after
 
 
 def test_colours_follow_the_scheme(chrome):

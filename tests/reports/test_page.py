@@ -14,8 +14,8 @@ import xarray as xr
 import analyses
 import reports
 import store
+from reports._energy_maps import MAP_FRAMES, MAP_LAYERS, film
 from reports._section import Context
-from reports.energy import MAP_FRAMES, MAP_LAYERS, _film
 from tests.planted import Planted
 from tests.reports.conftest import HOSTILE, MADE, book
 
@@ -89,9 +89,9 @@ def test_same_inputs_same_bytes(plain, page):
 def test_findings_come_first_and_whole(plain, page):
     text = Page(page).text.replace("\N{NO-BREAK SPACE}", " ")
     first_section = text.index("At each denoising step")
-    for result in plain.results:
-        assert 0 < text.index(result.finding) < first_section
-        assert result.verdict in text
+    found = {result.record.analysis: text.index(result.finding) for result in plain.results}
+    assert 0 < found["trajectory"] < found["energy"] < first_section
+    assert all(result.verdict in text for result in plain.results)
 
 
 def test_every_figure_says_n_and_interval_and_what_it_shows(page):
@@ -134,10 +134,8 @@ def test_commitment_is_marked_at_its_step(page):
 
 def test_runs_of_a_sample_stand_together(page):
     groups = re.findall(r'<article class="group">(.*?)</article>', page, flags=re.DOTALL)
-    with_prompt = [group for group in groups if 'class="prompt"' in group]
-    assert len(with_prompt) == 3
-    for group in with_prompt:
-        assert re.findall(r"<bdi>(seed \d)</bdi>", group) == ["seed 0", "seed 1"]
+    seeds = [re.findall(r"<bdi>(seed \d)</bdi>", group) for group in groups]
+    assert [of_sample for of_sample in seeds if of_sample] == [["seed 0", "seed 1"]] * 3
 
 
 def test_hostile_texts_stay_text(hostile):
@@ -180,10 +178,15 @@ def test_what_does_not_fit_is_left_out_and_told(plain, page):
     assert 'class="screen' not in none
 
 
+def test_loss_is_told(plain, page, monkeypatch):
+    assert "lossless WebP" in page
+    monkeypatch.setattr("reports._x0_viewer.LOSSLESS_BYTES", 0)
+    assert "lossy WebP" in plain.page()
+
+
 def test_chosen_runs_are_shown(plain):
     chosen = plain.acts.run_ids()[:2]
     page = plain.page(runs=chosen)
-    assert page.count('class="prompt"') <= 2
     assert len(re.findall(r"<bdi>seed \d</bdi>", page)) == 2
 
 
@@ -211,19 +214,22 @@ def test_a_result_that_nobody_draws_is_still_told(plain):
     assert "verdict-inconclusive" in page
 
 
-def test_large_store_maps_are_thinned():
-    shape = {"map_step": 2, "layer": 60, "frame": 21, "y": 3, "x": 4}
-    maps = xr.DataArray(np.random.default_rng(0).random(tuple(shape.values())) + 1, dims=tuple(shape))
-    attrs = {"n": 3, "interval": "an interval"}
-    data = xr.Dataset({"maps": maps.assign_attrs(attrs), "mean_map": maps.mean("map_step").assign_attrs(attrs)})
-    data = data.assign_coords(
-        map_step=[0, 9], layer=range(60), frame=range(21), step=range(10), sigma=("step", np.linspace(1, 0.1, 10))
+def test_large_maps_are_thinned_and_told(plain):
+    shape = {"map_sample": 2, "map_step": 2, "layer": 60, "frame": 21, "y": 3, "x": 4}
+    each = xr.DataArray(np.random.default_rng(0).random(tuple(shape.values())) + 1, dims=tuple(shape))
+    attrs = {"n": 4, "interval": "an interval"}
+    data = xr.Dataset({"maps": each.mean("map_sample").assign_attrs(attrs), "sample_maps": each}).assign_coords(
+        map_sample=plain.acts.sample_ids()[:2], map_step=[0, 9], layer=range(60), frame=range(21), step=range(10)
     )
-    film = _film(data, Context(None, runs=None, media_bytes=10**6), "s")
-    assert len(film.axes[1].labels) == MAP_LAYERS
-    assert len(film.groups[0].panes) == MAP_FRAMES
-    assert film.left_out == "Not shown: 8 of 10 steps, 12 of 60 layers, 12 of 21 frames, evenly left out."
-    assert film.sheets[0].rows == 3 * MAP_LAYERS
+    made = film(
+        data.assign_coords(sigma=("step", np.linspace(1, 0, 10))),
+        Context(plain.acts, runs=None, media_bytes=10**6),
+        "s",
+    )
+    assert len(made.axes[1].labels) == MAP_LAYERS
+    assert [len(group.panes) for group in made.groups] == [MAP_FRAMES] * 3
+    assert made.left_out == "Not shown: 8 of 10 steps, 36 of 60 layers, 12 of 21 frames, 2 of 4 samples."
+    assert [sheet.rows for sheet in made.sheets] == [2 * MAP_LAYERS] * 3
 
 
 def test_nothing_to_report_is_an_error(plain):

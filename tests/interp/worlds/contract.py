@@ -73,7 +73,7 @@ class WorldContract:
             assert sample.regions.any(axis=(1, 2, 3)).all()
             assert sample.tracks is not None
             assert sample.tracks.shape == (len(record.labels["objects"]), FRAMES, 2)  # type: ignore[arg-type]
-            assert 0 <= sample.tracks.min()
+            assert sample.tracks.min() >= 0
             assert sample.tracks.max() < SIZE
             np.testing.assert_array_equal(truth(sample)[0], sample.first_frame)
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
-from interp.worlds import CELL, FRAMES, worlds
-from interp.worlds.maze import LENGTHS, PATH_MAX, DOORS, Maze, draw_cells, grow, paint, path_of, trace
+from interp.worlds import BOARD, CELL, FRAMES, worlds
+from interp.worlds._palette import rgb
+from interp.worlds.maze import (
+    _DOORS,
+    DOORS,
+    LENGTHS,
+    PATH_MAX,
+    UNREACHED,
+    Maze,
+    draw_cells,
+    grow,
+    paint,
+    path_of,
+    trace,
+)
 from store.records import Sample
 from tests.interp.worlds.contract import Video, WorldContract, truth
 
@@ -19,17 +34,19 @@ def _cells(sample: Sample) -> list[tuple[int, int]]:
 def _walk(sample: Sample, path: list[tuple[int, int]]) -> Video:
     """The sample's board with a walk along `path` instead of the true one."""
     walls = torch.tensor([[cell == "#" for cell in row] for row in sample.record.labels["walls"]])  # type: ignore[union-attr]
-    place = torch.full((12, 12), 10_000)
+    place = torch.full((BOARD, BOARD), UNREACHED)
     for number, cell in enumerate(path):
         place[cell] = number
     length = torch.tensor([len(path)])
-    colours = [truth(sample)[0][r * CELL + 4, c * CELL + 4] for r, c in ((0, 0), (11, 11))]
-    colours = [np.array([242, 242, 238], np.uint8), colours[1]]
-    start, goal, step = _cells(sample)[0], _cells(sample)[-1], _cells(sample)[0]
-    pixel = {cell: truth(sample)[f, cell[0] * CELL + 4, cell[1] * CELL + 4] for cell, f in ((start, 0), (goal, 0))}
-    trail = truth(sample)[-1, step[0] * CELL + 4, step[1] * CELL + 4]
-    palette = torch.from_numpy(np.stack([*colours, trail, pixel[start], pixel[goal]]))[None]
+    colours = sample.record.labels["colours"]
+    names = [str(colours[name]) for name in ("floor", "wall", "trail", "walker", "goal")]  # type: ignore[index, call-overload]
+    palette = torch.from_numpy(rgb(*names))[None]
     return paint(draw_cells(walls[None], place[None], length), place[None], length, palette)[0].numpy()
+
+
+def _centre(cell: tuple[int, int]) -> tuple[int, int]:
+    """A pixel in the middle of `cell`."""
+    return cell[0] * CELL + CELL // 2, cell[1] * CELL + CELL // 2
 
 
 class TestMaze(WorldContract):
@@ -64,7 +81,7 @@ class TestMaze(WorldContract):
             assert low <= len(path) == record.labels["path_length"] <= high
             assert len(set(path)) == len(path)
             assert all(walls[r][c] == "." for r, c in path)  # type: ignore[index]
-            assert all(abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1 for a, b in zip(path, path[1:], strict=False))
+            assert all(abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1 for a, b in itertools.pairwise(path))
 
     def test_every_maze_is_a_tree(self) -> None:
         for sample in self.samples:
@@ -77,29 +94,24 @@ class TestMaze(WorldContract):
             assert all(colours[name] in sample.record.prompt for name in ("walker", "goal", "trail"))  # type: ignore[index]
             assert len(set(colours.values())) == 5  # type: ignore[union-attr]
             last = truth(sample)[-1].reshape(-1, 3)
-            trail = truth(sample)[-1][tuple(np.array(_cells(sample)[0]) * CELL + 4)]
+            trail = truth(sample)[-1][_centre(_cells(sample)[0])]
             assert not (sample.first_frame.reshape(-1, 3) == trail).all(axis=1).any()
             assert (last == trail).all(axis=1).any()
 
     def test_tracks_follow_the_walker(self) -> None:
         sample = self.samples[0]
         assert sample.tracks is not None
-        walker = sample.first_frame[tuple(np.array(_cells(sample)[0]) * CELL + 4)]
-        for y, x in sample.tracks[0]:
-            frame = int(np.flatnonzero((sample.tracks[0] == (y, x)).all(axis=1))[0])
+        walker = sample.first_frame[_centre(_cells(sample)[0])]
+        for frame, (y, x) in enumerate(sample.tracks[0]):
             np.testing.assert_array_equal(truth(sample)[frame, round(y), round(x)], walker)
 
-    def test_regions_are_what_differs_from_the_first_frame(self) -> None:
+    def test_regions_hold_all_that_changes_and_follow_the_walk(self) -> None:
         for sample in self.samples[::10]:
             assert sample.regions is not None
             changed = (truth(sample) != sample.first_frame).any(axis=-1)
-            region = sample.regions[0]
-            goal = np.zeros_like(region)
-            row, column = np.array(_cells(sample)[-1]) * CELL
-            goal[:, row : row + CELL, column : column + CELL] = True
-            assert not (changed & ~region).any()
-            start = tuple(np.array(_cells(sample)[0]) * CELL + 4)
-            assert region[(slice(None), *start)].all()
+            assert not (changed & ~sample.regions[0]).any()
+            cells = sample.regions[0].sum(axis=(1, 2)) // CELL**2
+            np.testing.assert_array_equal(cells - 1, sample.record.labels["positions"])
 
     # ---- ways of cheating
 
@@ -110,7 +122,7 @@ class TestMaze(WorldContract):
     def test_the_wrong_trail_colour_is_wrong(self) -> None:
         for sample in self.samples[::10]:
             video = truth(sample).copy()
-            trail = video[-1][tuple(np.array(_cells(sample)[0]) * CELL + 4)]
+            trail = video[-1][_centre(_cells(sample)[0])]
             video[(video == trail).all(axis=-1)] = (120, 255, 240)
             assert self.overall(sample, video) == 0
 
@@ -175,8 +187,6 @@ class TestPrim:
 
 
 def _kruskal(weights: list[float]) -> set[int]:
-    from interp.worlds.maze import _DOORS
-
     group = list(range(36))
     chosen: set[int] = set()
     for door in sorted(range(DOORS), key=weights.__getitem__):
