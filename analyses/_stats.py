@@ -48,9 +48,9 @@ def half_width(spread: xr.DataArray, count: xr.DataArray | int) -> xr.DataArray:
         spread: Standard deviation over samples (`ddof=1`).
         count: Samples behind it; below two the result is NaN.
     """
-    samples = xr.zeros_like(spread, dtype=np.float64) + count
+    samples = xr.DataArray(count).astype(np.float64)  # of its own shape: one number stays one, however large the spread
     samples = samples.where(samples > 1)
-    return spread / np.sqrt(samples) * xr.apply_ufunc(stats.t.ppf, (1 + LEVEL) / 2, samples - 1)
+    return spread * (xr.apply_ufunc(stats.t.ppf, (1 + LEVEL) / 2, samples - 1) / np.sqrt(samples))
 
 
 def over_samples(
