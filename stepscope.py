@@ -22,17 +22,6 @@ if TYPE_CHECKING:
 LAYERS = ("interp", "store", "analyses", "reports")
 """The import packages of the distribution; their names are generic, so `doctor` looks for impostors."""
 
-QUERIES = (
-    """SELECT sample_id, seed, value AS solved FROM scores JOIN runs USING (run_id)
-  WHERE metric = 'answer' AND step IS NULL ORDER BY sample_id, seed""",
-    """SELECT step, avg(value) AS answer FROM scores
-  WHERE metric = 'answer' AND step IS NOT NULL GROUP BY step ORDER BY step""",
-    """SELECT layer, avg(mean) FILTER (sigma > 0.5) AS early, avg(mean) FILTER (sigma <= 0.5) AS late
-  FROM token_stats JOIN steps USING (run_id, step)
-  WHERE site = 'resid_post' AND branch = 'cond' GROUP BY layer ORDER BY layer""",
-)
-"""Worth trying on the demo's store: which runs were solved, when the answer appears, which layers carry the energy."""
-
 app = App(
     name="stepscope",
     help="A microscope for the denoising steps of video diffusion transformers.",
@@ -61,6 +50,7 @@ def demo(
 ) -> None:
     """Run the whole job on the bundled model: capture, analyse, report; minutes on two cores."""
     import interp
+    import reports
 
     acts_path = out / "acts"
     samples = interp.worlds["maze"].generate(mazes, seed=DEMO_SEED)
@@ -69,8 +59,8 @@ def demo(
     captured = _capture(model, samples, interp.WITH_PIXELS, into=acts_path, seeds=interp.numbers(seeds))
     report_path = _report(_kept(acts_path), out / "report.html", runs=captured.run_ids)
     _say(f"\nReport: {report_path}  (open it in a browser; it needs no network)\n\nThree questions worth asking:")
-    for query in QUERIES:
-        _say(f'\nstepscope sql --store {acts_path} "\n  {query}"')
+    for question, query in reports.QUERIES:
+        _say(f'\n# {question}\nstepscope sql --store {acts_path} "{query}"')
 
 
 DEMO_SEED = 2026

@@ -15,6 +15,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import reports
 import stepscope
 import store
 
@@ -77,7 +78,8 @@ def test_the_demos_questions_are_those_of_the_readme_and_have_answers(
     acts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
-    for query in stepscope.QUERIES:
+    for question, query in reports.QUERIES:
+        assert question in readme
         assert " ".join(query.split()) in readme
         assert run("sql", query, "--store", acts, "--json") == 0
         assert isinstance(json.loads(capsys.readouterr().out), list)
