@@ -1,7 +1,9 @@
 """bfloat16 for zarr-python, which does not know it: the values come as their bits, uint16.
 
 Named in pyproject.toml as an entry point of zarr, so that plain `zarr.open` reads bfloat16 arrays wherever
-stepscope is installed. `store.bfloat16.to_float32` turns the bits into numbers; `load` does so by itself.
+stepscope is installed beside a zarr that looks for such entry points (3.4 does; 3.1.6, the last for Python
+3.11, does not: there, call `zarr.dtype.data_type_registry.register("bfloat16", BFloat16)` first).
+`store.bfloat16.to_float32` turns the bits into numbers; `load` does so by itself.
 """
 
 from __future__ import annotations
