@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, ParamSpec
+from typing import Any, Final, Literal, NamedTuple, ParamSpec
 
 import xarray as xr
 
-from analyses._provenance import provenance
 from analyses._result import Result
 from analyses.errors import UnknownAnalysis
-from store import ActivationStore, Json, ReadOnlyStore, ResultRecord
+from store import ActivationStore, Json, ReadOnlyStore, ResultRecord, take_provenance
 
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
 
 Analysis = Callable[..., Result]
 """`(acts, *, where=None, runs=None, **params) -> Result`."""
+PACKAGES: Final = ("stepscope", "dask", "duckdb", "numpy", "scipy", "xarray", "zarr")
+"""Distributions whose versions can change a result's numbers."""
 _ANALYSES: dict[str, Analysis] = {}
 
 
@@ -79,7 +80,7 @@ def once(
     result_id = ResultRecord.make_id(analysis, version, params, run_ids)
     if acts.has_result(result_id):
         return load(acts, result_id)
-    made = provenance()
+    made = take_provenance(PACKAGES)
     found = compute()
     record = ResultRecord(
         analysis=analysis,

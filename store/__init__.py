@@ -32,6 +32,7 @@ from store.errors import (
     UnknownLabel,
 )
 from store.manifest import RunEntry
+from store.provenance import take_provenance
 from store.records import (
     FORMAT,
     Adapter,
@@ -97,4 +98,5 @@ __all__ = [
     "digest",
     "dims",
     "open",
+    "take_provenance",
 ]
