@@ -177,7 +177,9 @@ class ArrayWriter:
 
     def _coordinate(self, name: str, given: Any, sizes: Mapping[str, int]) -> Coordinate:
         dim, values = given if _is_pair(given) else (name, given)
-        values = np.asarray(values)
+        labels, values = values, np.asarray(values)
+        if values.dtype.kind == "U" and values.tolist() != list(labels):
+            raise InvalidArray(f"{self.name}: NumPy drops the NUL at the end of a label of {name}; use other labels")
         if name == self.reduction or not _NAME.fullmatch(name) or (name in dims.ORDER and name != dim):
             raise InvalidArray(f"{self.name}: {name!r} cannot name a coordinate of {dim!r}")
         if dim not in sizes or values.shape != (sizes[dim],):

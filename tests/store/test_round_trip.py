@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from store.zarr_bfloat16 import BFloat16
 from tests.store import small
 
 AXES = store.dims.ORDER[1:]
+LABELS = st.text(min_size=1).filter(lambda label: not label.endswith("\0"))
 
 
 class Case(NamedTuple):
@@ -45,7 +47,7 @@ def cases(draw: st.DrawFn) -> Case:
     coords: dict[str, Any] = {}
     for axis, size in zip(dims, shape, strict=True):
         if axis == "branch":
-            coords[axis] = draw(st.lists(st.text(min_size=1), min_size=size, max_size=size, unique=True))
+            coords[axis] = draw(st.lists(LABELS, min_size=size, max_size=size, unique=True))
         elif axis in zarr_meta.CELL or draw(st.booleans()):
             coords[axis] = draw(st.lists(st.integers(0, 2**40), min_size=size, max_size=size, unique=True))
     return Case(
@@ -123,3 +125,10 @@ def test_bfloat16_fill_values_survive_zarr():
     for value in (1.5, -2.0, "NaN", "Infinity", "-Infinity"):
         assert kind.to_json_scalar(kind.from_json_scalar(value, zarr_format=3), zarr_format=3) == value
     assert zarr.dtype.parse_dtype(np.dtype("uint16"), zarr_format=3) == zarr.dtype.UInt16()
+
+
+def test_a_label_that_numpy_would_cut_is_refused(tmp_path: Path) -> None:
+    labels = {"branch": ["a\0"]}
+    case = Case(("branch",), "float32", np.zeros(1, np.float32), labels, ("branch",), "fast", zarr_meta.BUNDLE)
+    with pytest.raises(store.InvalidArray, match="NUL"):
+        write(case, tmp_path / "acts")
