@@ -202,24 +202,30 @@ def info(path: Annotated[Path, Parameter(help="Folder of the store.")], *, json_
     import store as store_package
 
     acts = store_package.open(path)
-    relation = acts.sql(
-        "SELECT site, reduction, count(*) AS runs, any_value(dtype) AS dtype, sum(files)::BIGINT AS files, "
-        "sum(nbytes)::BIGINT AS bytes, sum(stored)::BIGINT AS stored, "
-        "round(sum(nbytes) / greatest(sum(stored), 1), 2) AS compression "
-        "FROM arrays GROUP BY site, reduction ORDER BY site, reduction"
-    )
-    columns, rows = relation.columns, relation.fetchall()
-    incomplete = acts.incomplete()
+    held = acts.info()
+    arrays = [
+        {
+            "site": array.site,
+            "reduction": array.reduction,
+            "runs": array.runs,
+            "dtype": array.dtype,
+            "files": array.files,
+            "bytes": array.nbytes,
+            "stored": array.stored,
+            "compression": round(array.nbytes / max(array.stored, 1), 2),
+        }
+        for array in sorted(held.arrays)
+    ]
     if json_:
-        arrays = [dict(zip(columns, row, strict=True)) for row in rows]
-        _print_json({"runs": len(acts.run_ids()), "incomplete": incomplete, "arrays": arrays})
+        _print_json({"runs": held.runs, "incomplete": list(held.incomplete), "arrays": arrays})
         return
     _say(repr(acts))
-    _print_table(columns, rows)
-    if incomplete:
+    columns = ["site", "reduction", "runs", "dtype", "files", "bytes", "stored", "compression"]
+    _print_table(columns, [tuple(array.values()) for array in arrays])
+    if held.incomplete:
         _say(
-            f"{len(incomplete)} folders of runs that were never finished, invisible to every query: "
-            + ", ".join(incomplete)
+            f"{len(held.incomplete)} folders of runs that were never finished, invisible to every query: "
+            + ", ".join(held.incomplete)
         )
 
 

@@ -165,7 +165,7 @@ def _one(model: Model, sample: Sample, run: Run, plan: Plan, acts: store.Activat
             dims=(dims.FRAME, dims.Y, dims.X, dims.CHANNEL),
             shape=video.shape,
             dtype="uint8",
-            coords={dims.FRAME: np.arange(len(video))},
+            coords={},  # frames are numbered by the store
             profile="compact",
         )
         writer.write("output", "pixels", {}, video)
@@ -214,12 +214,10 @@ def _layer_sites(plan: Plan) -> list[tuple[LayerSite, list[int]]]:
 
 
 def _coords(array: ArrayPlan) -> dict[str, NDArray[np.generic]]:
-    """Labels of the axes that are not plain positions."""
+    """Labels of the leading axes; the store numbers the frames."""
     coords: dict[str, NDArray[np.generic]] = {dims.STEP: np.array(array.steps)}
     if array.branches:
         coords[dims.BRANCH] = np.array(array.branches)
     if array.layers:
         coords[dims.LAYER] = np.array(array.layers)
-    if dims.FRAME in array.dims:
-        coords[dims.FRAME] = np.arange(array.shape[array.dims.index(dims.FRAME)])
     return coords

@@ -40,6 +40,8 @@ class ArraySize(NamedTuple):
     site: str
     reduction: str
     runs: int
+    dtype: str
+    """Of its values; where runs differ, that of one of them."""
     nbytes: int
     """Bytes of the values, uncompressed."""
     stored: int
@@ -283,8 +285,9 @@ class ActivationStore:
 
     def info(self) -> StoreInfo:
         """How much is stored, by site and reduction."""
-        query = """SELECT site, reduction, count(*), sum(nbytes)::BIGINT, sum(stored)::BIGINT, sum(files)::BIGINT
-            FROM arrays GROUP BY ALL ORDER BY sum(stored) DESC, site, reduction"""
+        query = """SELECT site, reduction, count(*), any_value(dtype),
+            sum(nbytes)::BIGINT, sum(stored)::BIGINT, sum(files)::BIGINT
+            FROM arrays GROUP BY site, reduction ORDER BY sum(stored) DESC, site, reduction"""
         arrays = tuple(ArraySize(*row) for row in self.sql(query).fetchall())
         return StoreInfo(
             runs=len(self.run_ids()),
