@@ -1,7 +1,7 @@
 """The command line of stepscope: wires the four packages together and imports them lazily.
 
 Every command mirrors a call of the library. What goes wrong is one line on standard error and a
-non-zero exit: 2 for what was asked wrongly or cannot be had, 130 for an interruption.
+non-zero exit: 1 for a check that failed, 2 for what was asked wrongly or cannot be had, 130 for an interruption.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 if TYPE_CHECKING:
     import interp
     import store
+    from interp import floors
 
 LAYERS = ("interp", "store", "analyses", "reports")
 """The import packages of the distribution; their names are generic, so `doctor` looks for impostors."""
@@ -30,8 +31,10 @@ app = App(
 )
 store_app = App(name="store", help="Look after a store.")
 app.command(store_app)
+worlds_app = App(name="worlds", help="Look at the task families, and hold their scorers to their bounds.")
+app.command(worlds_app)
 
-Store = Annotated[Path, Parameter(name="--store", help="Folder of the store.")]
+Store = Annotated[Path, Parameter(name="--store", help="Folder of the store, or s3://bucket/prefix.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
 Where = Annotated[
     str | None,
@@ -70,7 +73,7 @@ DEMO_SEED = 2026
 @app.command
 def capture(
     *,
-    into: Annotated[Path, Parameter(help="Folder of the store; made if it is missing.")],
+    into: Annotated[Path, Parameter(help="Folder of the store, or s3://bucket/prefix; made if it is missing.")],
     model: Annotated[str, Parameter(help="Bundled model, folder, or hub id.")] = "tinywan",
     world: Annotated[str | None, Parameter(help="Task family to draw samples from.")] = None,
     n: Annotated[int, Parameter(help="Samples to draw from the world.")] = 1,
@@ -185,7 +188,9 @@ def sql(
 
 
 @store_app.command
-def ls(path: Annotated[Path, Parameter(help="Folder of the store.")], *, json_: Json = False) -> None:
+def ls(
+    path: Annotated[Path, Parameter(help="Folder of the store, or s3://bucket/prefix.")], *, json_: Json = False
+) -> None:
     """List the runs of a store."""
     sql(
         "SELECT run_id, model, coalesce(family, '') AS family, seed, steps, guidance, frames, "
@@ -197,12 +202,21 @@ def ls(path: Annotated[Path, Parameter(help="Folder of the store.")], *, json_: 
 
 
 @store_app.command
-def info(path: Annotated[Path, Parameter(help="Folder of the store.")], *, json_: Json = False) -> None:
-    """Show what a store holds: sizes by site and reduction, compression, runs that were never finished."""
+def info(
+    path: Annotated[Path, Parameter(help="Folder of the store, or s3://bucket/prefix.")], *, json_: Json = False
+) -> None:
+    """Show what a store holds: sizes by site and reduction, compression, what a full read costs, unfinished runs."""
     import store as store_package
+    from store import maintenance
 
     acts = store_package.open(path)
     held = acts.info()
+    speed = maintenance.read_speed(acts)
+    reading = {
+        "bytes": held.stored,
+        "bytes_per_second": None if speed is None else round(speed),
+        "seconds": None if speed is None else round(held.stored / speed, 3),
+    }
     arrays = [
         {
             "site": array.site,
@@ -212,21 +226,196 @@ def info(path: Annotated[Path, Parameter(help="Folder of the store.")], *, json_
             "files": array.files,
             "bytes": array.nbytes,
             "stored": array.stored,
-            "compression": round(array.nbytes / max(array.stored, 1), 2),
+            "compression": _ratio(array.nbytes, array.stored),
         }
         for array in sorted(held.arrays)
     ]
     if json_:
-        _print_json({"runs": held.runs, "incomplete": list(held.incomplete), "arrays": arrays})
+        about = {"compression": _ratio(held.nbytes, held.stored), "full_read": reading}
+        _print_json({"runs": held.runs, **about, "incomplete": list(held.incomplete), "arrays": arrays})
         return
     _say(repr(acts))
     columns = ["site", "reduction", "runs", "dtype", "files", "bytes", "stored", "compression"]
     _print_table(columns, [tuple(array.values()) for array in arrays])
+    if speed is not None:
+        _say(
+            f"compression {_ratio(held.nbytes, held.stored)}; a full read takes {held.stored / 1e6:.1f} MB, about "
+            f"{held.stored / speed:.2f} s at {speed / 1e6:.1f} MB/s (measured now on a little of it)"
+        )
     if held.incomplete:
         _say(
             f"{len(held.incomplete)} folders of runs that were never finished, invisible to every query: "
             + ", ".join(held.incomplete)
         )
+
+
+@store_app.command
+def verify(
+    path: Annotated[Path, Parameter(help="Folder of the store, or s3://bucket/prefix.")],
+    *,
+    fresh: Annotated[bool, Parameter(negative="", help="Begin anew where an earlier pass was stopped.")] = False,
+    json_: Json = False,
+) -> None:
+    """Compare every file with its checksum; name each damage in a line, and exit with 1 if there is any."""
+    import store as store_package
+    from store import maintenance
+
+    found = maintenance.verify(store_package.open(path), fresh=fresh, progress=not json_)
+    if json_:
+        _print_json({**found._asdict(), "damages": [damage._asdict() for damage in found.damages]})
+    else:
+        for damage in found.damages:
+            _say(str(damage))
+        earlier = f", {found.earlier} before" if found.earlier else ""
+        _say(f"{found.checked} runs, samples and results checked{earlier}: {found.nbytes / 1e6:.1f} MB")
+    if found.damages:
+        _fail(f"{len(found.damages)} files are damaged", code=1)
+
+
+@store_app.command
+def gc(
+    path: Annotated[Path, Parameter(help="Folder of the store, or s3://bucket/prefix.")],
+    *,
+    grace_hours: Annotated[float, Parameter(help="Leave alone what was written to within this time.")] = 24.0,
+    yes: Annotated[bool, Parameter(negative="", help="Remove; without it, only say what would be removed.")] = False,
+    json_: Json = False,
+) -> None:
+    """Find what crashed writers left, and with --yes remove it."""
+    import store as store_package
+    from store import maintenance
+
+    acts = store_package.open(path)  # never makes a store
+    acts = store_package.open(path, mode="a") if yes else acts
+    found = maintenance.collect(acts, grace_s=grace_hours * 3600, remove=yes)
+    if json_:
+        _print_json({"removed": found.removed, "leftovers": [one._asdict() for one in found.leftovers]})
+        return
+    for one in found.leftovers:
+        _say(f"{one.path}: {one.files} files, {one.nbytes / 1e6:.1f} MB, untouched for {one.age_s / 3600:.1f} h")
+    told = "removed" if found.removed else "to be removed; add --yes to remove them"
+    _say(f"{len(found.leftovers)} leftovers, {found.nbytes / 1e6:.1f} MB, {told}")
+    if found.young:
+        _say(f"{len(found.young)} more were written to within {grace_hours:g} h and may be at work")
+
+
+@store_app.command
+def reindex(path: Annotated[Path, Parameter(help="Folder of the store, or s3://bucket/prefix.")]) -> None:
+    """Make the cached index anew from the manifests."""
+    import store as store_package
+
+    acts = store_package.open(path)
+    acts.reindex()
+    _say(repr(acts))
+
+
+@store_app.command
+def copy(
+    source: Annotated[Path, Parameter(help="Folder of the store, or s3://bucket/prefix.")],
+    target: Annotated[Path, Parameter(help="The same; made if it is missing.")],
+    *,
+    where: Where = None,
+    json_: Json = False,
+) -> None:
+    """Copy runs with their samples and results into another store; goes on where it was stopped."""
+    import store as store_package
+    from store import maintenance
+
+    opened = store_package.open(source)
+    found = maintenance.copy(opened, store_package.open(target, mode="a"), where=where, progress=not json_)
+    if json_:
+        _print_json(found._asdict())
+    else:
+        _say(
+            f"{found.runs} runs, {found.samples} samples, {found.results} results copied, {found.already} were there: "
+            f"{found.nbytes / 1e6:.1f} MB sent"
+        )
+
+
+@store_app.command
+def export(
+    path: Annotated[Path, Parameter(help="Folder of the store, or s3://bucket/prefix.")],
+    array: Annotated[str, Parameter(help="SITE/REDUCTION, e.g. resid_post/energy.")],
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="File to write: .npy, .safetensors or .nc.")],
+    where: Where = None,
+    step: Annotated[list[int] | None, Parameter(negative="", help="Step to take; repeatable.")] = None,
+    layer: Annotated[list[int] | None, Parameter(negative="", help="Layer to take; repeatable.")] = None,
+    branch: Annotated[list[str] | None, Parameter(negative="", help="Branch to take; repeatable.")] = None,
+    frame: Annotated[list[int] | None, Parameter(negative="", help="Frame to take; repeatable.")] = None,
+    overwrite: Annotated[bool, Parameter(negative="", help="Replace OUT if it is there.")] = False,
+) -> None:
+    """Write one array of the chosen runs to a file that other programs read."""
+    import store as store_package
+    from store import maintenance
+
+    site, _, reduction = array.partition("/")
+    loaded = store_package.open(path).load(
+        site, reduction, where=where, step=step, layer=layer, branch=branch, frame=frame
+    )
+    found = maintenance.export(loaded, out, overwrite=overwrite)
+    shape = " × ".join(f"{size} {name}" for name, size in loaded.sizes.items())
+    _say(f"{found.path}: {found.dtype}, {shape}, {found.nbytes / 1e6:.1f} MB")
+
+
+@worlds_app.command(name="ls")
+def worlds_ls(*, json_: Json = False) -> None:
+    """List the task families, by what they ask of a model."""
+    from interp.families import families
+
+    found = list(families())
+    if json_:
+        _print_json([{**family._asdict(), "difficulties": list(family.answers)} for family in found])
+        return
+    columns = ["family", "group", "kind", "k", "difficulties", "summary"]
+    _print_table(
+        columns, [(row.family, row.group, row.kind, row.k, ", ".join(row.answers), row.summary) for row in found]
+    )
+
+
+@worlds_app.command(name="render")
+def worlds_render(
+    family: Annotated[str, Parameter(help="Task family.")],
+    *,
+    out: Annotated[
+        Path | None,
+        Parameter(name=["--out", "-o"], help="Folder to write to, missing or empty; ./worlds-FAMILY if not given."),
+    ] = None,
+    n: Annotated[int, Parameter(help="Samples.")] = 3,
+    seed: Annotated[int, Parameter(help="Stream of samples to draw from.")] = 0,
+    difficulty: Annotated[str | None, Parameter(help="Difficulty of the samples; all in turn if not given.")] = None,
+    split: Annotated[str, Parameter(help="in_domain or out_of_domain.")] = "in_domain",
+) -> None:
+    """Draw samples of a family: a contact sheet with all valid answers (PNG), and a film of each sample (mp4)."""
+    from interp.contact_sheet import render
+
+    rendered = render(family, out or Path(f"worlds-{family}"), n=n, seed=seed, difficulty=difficulty, split=split)
+    for path in (rendered.sheet, *rendered.films):
+        _say(str(path))
+
+
+@worlds_app.command(name="check")
+def worlds_check(
+    *families: Annotated[str, Parameter(help="Task families; all of them if none is given.")],
+    n: Annotated[
+        int, Parameter(help="Samples of each family at least, over both splits and all difficulties, one of each.")
+    ] = 102,
+    jobs: Annotated[int | None, Parameter(help="Processes; as many as there are cores if not given.")] = None,
+    json_: Json = False,
+) -> None:
+    """Score true videos and videos that solve nothing, and exit with 1 if a family's scorer is out of bounds."""
+    from interp import floors
+
+    found = floors.check(families, n=n, jobs=jobs, progress=True)
+    if json_:
+        _print_json({"passed": all(family.passed for family in found), "families": [f.to_dict() for f in found]})
+    else:
+        _print_floors(found)
+    if bad := [
+        f"{family.family} ({', '.join(shown for shown, floor in family.floors.items() if not floor.passed)})"
+        for family in found
+        if not family.passed
+    ]:
+        _fail(f"out of bounds: {', '.join(bad)}", code=1)
 
 
 @app.command
@@ -256,7 +445,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, print_error=False, exit_on_error=False)
     except KeyboardInterrupt:
-        _fail("interrupted; finished runs are kept, and the same command goes on where it stopped", code=130)
+        _fail("interrupted; a capture keeps its finished runs, and the same command goes on where it stopped", code=130)
     except CycloptsError as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -353,6 +542,26 @@ def _report(
     return reports.write(acts, out, results=results, runs=results[0].record.run_ids)
 
 
+def _print_floors(found: list[floors.Floors]) -> None:
+    """Mean overall scores by family and what was shown, and the worst sample's in brackets."""
+    from interp import floors
+
+    shown = [name for name in floors.BOUNDS if any(name in family.floors for family in found)]
+    rows = [
+        (
+            family.family,
+            family.samples,
+            *(str(family.floors[name]) for name in shown),
+            "pass" if family.passed else "FAIL",
+        )
+        for family in found
+    ]
+    _print_table(["family", "n", *(f"{name} {floors.BOUNDS[name]}" for name in shown), "verdict"], rows)
+    _say("Overall scores: mean over samples (worst sample, which must be within the bound).")
+    if "vae" not in shown:
+        _say(f"The VAE's round trip was left out: there is no VAE at {floors.VAE}.")
+
+
 def _doctor() -> dict[str, Any]:
     import shutil
 
@@ -375,6 +584,11 @@ def _doctor() -> dict[str, Any]:
         "disk": f"{shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free here",
         "shadowed": "; ".join(shadowed),
     }
+
+
+def _ratio(nbytes: int, stored: int) -> float:
+    """How much smaller values are on disk."""
+    return round(nbytes / max(stored, 1), 2)
 
 
 def _version(package: str) -> str:

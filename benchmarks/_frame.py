@@ -133,6 +133,7 @@ def interleaved(
     rounds: int,
     warmups: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    after: Callable[[str], object] = lambda name: None,
 ) -> dict[str, NDArray[np.float64]]:
     """Time cases that take turns, so that what the machine does meanwhile falls on all of them alike.
 
@@ -141,6 +142,7 @@ def interleaved(
         rounds: How often each case is timed. The order rotates by one from round to round.
         warmups: Rounds before those, not timed.
         clock: Seconds; `time.process_time` counts the CPU's instead of the wall's.
+        after: Called with the case's name after each, outside the time: tidies up.
 
     Returns:
         Seconds of each case, one a round, so that values of one round can be paired.
@@ -159,6 +161,7 @@ def interleaved(
             start = clock()
             cases[name]()
             elapsed = clock() - start
+            after(name)
             if turn >= 0:
                 seconds[name].append(elapsed)
     return {name: np.array(values) for name, values in seconds.items()}

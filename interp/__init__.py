@@ -7,7 +7,8 @@
 from interp.capturing import Captured, Sweep, capture, sweep
 from interp.errors import BadInput, BadSpec, InterpError, UnknownModel, UnknownName, UnsupportedModel
 from interp.geometry import Geometry, Grid
-from interp.model import Model, bundled, load
+from interp.lora import Lora
+from interp.model import Model, load
 from interp.planning import ArrayPlan, Plan, plan
 from interp.reductions import reductions
 from interp.samples import custom_sample
@@ -26,13 +27,13 @@ __all__ = [
     "Geometry",
     "Grid",
     "InterpError",
+    "Lora",
     "Model",
     "Plan",
     "Sweep",
     "UnknownModel",
     "UnknownName",
     "UnsupportedModel",
-    "bundled",
     "capture",
     "custom_sample",
     "load",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +23,9 @@ from interp.spec import DEFAULT
 from interp.stream import Stream
 from interp.worlds import worlds
 from store import CaptureSpec, Run, RunExists, Sample, SamplerSettings, Score, dims
+
+_STREAM = {False: {"budget": 256 << 20, "writers": 1}, True: {"budget": 4 << 30, "writers": 4}}
+"""How blocks leave a CPU and a GPU: a GPU makes them faster than one thread writes."""
 
 
 class Captured(NamedTuple):
@@ -81,8 +84,8 @@ def sweep(
     )
     missing = tuple((sample, run) for sample, run in runs if not into.has_run(run.id))
     found = Sweep(runs, missing, resolved)
-    free = shutil.disk_usage(into.path).free
-    if found.nbytes > free:
+    free = into.free
+    if free is not None and found.nbytes > free:
         raise BadSpec(
             f"{len(missing)} runs would write {found.nbytes / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free at "
             f"{into.path}; capture fewer layers, steps or sites, or reduce them"
@@ -148,9 +151,10 @@ def _one(model: Model, sample: Sample, run: Run, plan: Plan, acts: store.Activat
                 coords=_coords(array),
                 files_along=array.dims[: -len(array.cell)] if array.reduction.by_cell else (dims.STEP,),
                 profile="compact" if array.reduction.compressible else "fast",
+                encoding=array.encoding,
             )
         scored = _ScoredSink(writer, sample, plan)
-        with Stream(scored) as stream:
+        with Stream(scored, **_STREAM[model.device.type == "cuda"]) as stream:
             output, steps = model.traced.run(
                 sites=_layer_sites(plan),
                 settings=run.settings,
@@ -181,14 +185,22 @@ class _ScoredSink:
         self._writer = writer
         self._sample = sample
         self._steps = {(a.site.name, a.reduction.name): a.steps for a in plan.arrays}
-        self.scores: list[Score] = []
+        self._lock = threading.Lock()
+        self._scores: list[Score] = []
+
+    @property
+    def scores(self) -> list[Score]:
+        """What was scored, by step."""
+        return sorted(self._scores, key=lambda score: score.step or 0)
 
     def write(self, site: str, reduction: str, index: dict[str, int], block: NDArray[np.generic]) -> None:
         """See `interp.stream.Sink`."""
         self._writer.write(site, reduction, index, block)
         if (site, reduction) == ("x0_hat", "pixels"):
             step = self._steps[site, reduction][index[dims.STEP]]
-            self.scores += _scores(self._sample, block.astype(np.uint8, copy=False), step=step)
+            found = _scores(self._sample, block.astype(np.uint8, copy=False), step=step)
+            with self._lock:
+                self._scores += found
 
 
 def _scores(sample: Sample, video: NDArray[np.uint8], *, step: int | None) -> list[Score]:
@@ -214,10 +226,12 @@ def _layer_sites(plan: Plan) -> list[tuple[LayerSite, list[int]]]:
 
 
 def _coords(array: ArrayPlan) -> dict[str, NDArray[np.generic]]:
-    """Labels of the leading axes; the store numbers the frames."""
+    """Labels of the axes that are no places; the store numbers frames, rows, columns and channels."""
     coords: dict[str, NDArray[np.generic]] = {dims.STEP: np.array(array.steps)}
     if array.branches:
         coords[dims.BRANCH] = np.array(array.branches)
     if array.layers:
         coords[dims.LAYER] = np.array(array.layers)
+    if array.reduction.stats:
+        coords[dims.STAT] = np.array(array.reduction.stats)
     return coords

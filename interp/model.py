@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -17,19 +17,15 @@ from diffusers.utils import logging as diffusers_logging
 from pydantic import ValidationError
 from transformers.utils import logging as transformers_logging
 
+from interp import bundled
 from interp.adapters import ModelAdapter, adapt
 from interp.errors import BadInput, UnknownModel
 from interp.geometry import Geometry
+from interp.lora import Lora, apply, own_weights
 from interp.memory import keep_pages
 from interp.reductions.pixels import to_uint8
 from interp.trace import TracedPipeline
-from store.records import ModelRef, Sample, SamplerSettings
-
-BUNDLED = Path(__file__).parent / "models"
-"""Folder of the models that ship in the package, one folder each."""
-
-DEFAULTS_FILE = "stepscope.json"
-"""Optional file beside `model_index.json`: sampler settings that suit the model."""
+from store.records import Adapter, ModelRef, Sample, SamplerSettings
 
 
 class Model:
@@ -40,17 +36,25 @@ class Model:
         id: Name kept in the records: a hub id, or a folder's name without its path.
         revision: Hub commit, empty for a local folder.
         defaults: Sampler settings that suit the model; what is missing comes from its family.
+        loras: Records of the LoRAs that were applied to the pipeline.
 
     Raises:
         UnsupportedModel: if no adapter knows the pipeline.
     """
 
     def __init__(
-        self, pipeline: DiffusionPipeline, *, id: str, revision: str = "", defaults: dict[str, Any] | None = None
+        self,
+        pipeline: DiffusionPipeline,
+        *,
+        id: str,
+        revision: str = "",
+        defaults: dict[str, Any] | None = None,
+        loras: tuple[Adapter, ...] = (),
     ) -> None:
         self.pipeline: Any = pipeline
         self.id = id
         self.revision = revision
+        self.loras = loras
         self.adapter: ModelAdapter = adapt(pipeline)
         self._defaults = {**self.adapter.defaults(), **(defaults or {})}
 
@@ -66,6 +70,7 @@ class Model:
             id=self.id,
             revision=self.revision,
             weight_hash=_weight_hash(self.pipeline),
+            adapters=self.loras,
             pipeline=type(self.pipeline).__name__,
             dtype=str(next(iter(self.adapter.denoisers().values())).dtype).removeprefix("torch."),
         )
@@ -133,49 +138,54 @@ def load(
     *,
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
+    loras: Sequence[Lora | str] = (),
 ) -> Model:
     """Load a model.
 
     Args:
-        name_or_path: A bundled model (`tinywan`), a folder as `save_pretrained` writes it, a hub id,
-            or a pipeline that is loaded already (which is left where and as it is).
+        name_or_path: A bundled model (`tinywan`, `tinywan-few-step`, `tinywan-experts`), a folder as
+            `save_pretrained` writes it, a hub id, or a pipeline that is loaded already (which is left where it is).
         dtype: Of the weights; float32 on a CPU and bfloat16 on a GPU where not given.
         device: The GPU if there is one, where not given.
+        loras: LoRAs to apply, in order, as `Lora` or as text, see `Lora.parse`.
 
     Raises:
         UnknownModel: if there is no such model.
+        BadInput: if a LoRA does not load or fit.
         UnsupportedModel: if no adapter knows its pipeline.
     """
+    wanted = [Lora.parse(lora) if isinstance(lora, str) else lora for lora in loras]
     if isinstance(name_or_path, DiffusionPipeline):
-        return Model(name_or_path, id=_name_of(name_or_path))
+        return Model(name_or_path, id=_name_of(name_or_path), loras=apply(name_or_path, wanted))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kind = dtype or (torch.float32 if where.type == "cpu" else torch.bfloat16)
     if where.type == "cpu":
         keep_pages()
-    folder = _folder(str(name_or_path))
+    variant = bundled.VARIANTS.get(str(name_or_path))
+    folder = _folder(variant.base if variant else str(name_or_path))
     source = str(folder or name_or_path)
     try:
-        with _quiet() if folder and folder.parent == BUNDLED else nullcontext():
+        with _quiet() if folder and folder.parent == bundled.FOLDER else nullcontext():
             pipeline = DiffusionPipeline.from_pretrained(source, dtype=kind)
     except (OSError, ValueError) as error:
         raise UnknownModel(f"cannot load {str(name_or_path)!r}: {_first_line(error)}") from error
-    pipeline = pipeline.to(where)
-    defaults = (
-        json.loads((folder / DEFAULTS_FILE).read_text()) if folder and (folder / DEFAULTS_FILE).exists() else None
-    )
+    defaults: dict[str, Any] = {}
+    if folder and (folder / bundled.DEFAULTS_FILE).exists():
+        defaults = json.loads((folder / bundled.DEFAULTS_FILE).read_text())
+    own: tuple[Adapter, ...] = ()
+    if variant:
+        own, settings = bundled.specialise(pipeline, variant)
+        defaults |= settings
+    applied = own + apply(pipeline, wanted)
     revision = "" if folder else str(pipeline.config.get("_commit_hash") or "")
-    return Model(pipeline, id=folder.name if folder else source, revision=revision, defaults=defaults)
-
-
-def bundled() -> list[str]:
-    """Names of the models that ship in the package."""
-    return sorted(path.parent.name for path in BUNDLED.glob("*/model_index.json"))
+    id = str(name_or_path) if variant else folder.name if folder else source
+    return Model(pipeline.to(where), id=id, revision=revision, defaults=defaults, loras=applied)
 
 
 def _folder(name: str) -> Path | None:
     """The folder that `name` means, or None where it can only be a hub id."""
-    if name in bundled():
-        return BUNDLED / name
+    if (bundled.FOLDER / name / "model_index.json").exists() and "/" not in name:
+        return bundled.FOLDER / name
     path = Path(name)
     if path.is_dir():
         if not (path / "model_index.json").exists():
@@ -183,7 +193,7 @@ def _folder(name: str) -> Path | None:
         return path.resolve()
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UnknownModel(
-            f"no model {name!r}: bundled are {', '.join(bundled()) or 'none'}; "
+            f"no model {name!r}: bundled are {', '.join(bundled.names()) or 'none'}; "
             "or give a folder with model_index.json, or a hub id such as Wan-AI/Wan2.2-I2V-A14B-Diffusers"
         )
     return None
@@ -207,12 +217,12 @@ def _name_of(pipeline: DiffusionPipeline) -> str:
 
 
 def _weight_hash(pipeline: Any) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of every parameter and buffer of the pipeline."""
+    """SHA-256 over names, dtypes, shapes and bytes of every parameter and buffer of the pipeline, LoRAs left out."""
     sha = hashlib.sha256()
     for name, module in sorted(pipeline.components.items()):
         if not isinstance(module, torch.nn.Module):
             continue
-        for key, value in sorted(module.state_dict().items()):
+        for key, value in sorted(own_weights(module.state_dict()).items()):
             sha.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}\n".encode())
             sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()

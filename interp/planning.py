@@ -12,9 +12,9 @@ from interp.adapters import ModelAdapter
 from interp.errors import BadSpec
 from interp.geometry import Geometry
 from interp.reductions import Reduction, reductions
-from interp.sites import Site, sites
+from interp.sites import LayerSite, Site, sites
 from store import dims
-from store.records import CaptureItem, CaptureSpec, SamplerSettings
+from store.records import CaptureItem, CaptureSpec, Encoding, SamplerSettings
 
 
 class ArrayPlan(NamedTuple):
@@ -30,6 +30,7 @@ class ArrayPlan(NamedTuple):
     cell: tuple[int, ...]
     """Shape of one (step, branch, layer)."""
     dtype: torch.dtype
+    encoding: Encoding = "exact"
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -45,8 +46,11 @@ class ArrayPlan(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes, uncompressed."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        """Bytes, uncompressed; of a lossy array one a value, and its scales."""
+        if self.encoding == "exact":
+            return math.prod(self.shape) * self.dtype.itemsize
+        places = math.prod(size for dim, size in zip(self.dims, self.shape, strict=True) if dim in (dims.Y, dims.X))
+        return math.prod(self.shape) * (places + 4) // places
 
 
 class Plan(NamedTuple):
@@ -80,27 +84,39 @@ def _array(item: CaptureItem, adapter: ModelAdapter, geometry: Geometry, setting
     name = f"{site.name}/{reduction.name}"
     if reason := reduction.refuses(site):
         raise BadSpec(f"{name} is not possible: {reason}")
+    layers = adapter.layers(site.name) if isinstance(site, LayerSite) else ()
+    if site.per_layer and not layers:
+        there = ", ".join(adapter.modules)
+        raise BadSpec(f"{type(adapter.pipeline).__name__} has no {site.name}; its layers have {there}")
     if item.layers is not None and not site.per_layer:
         raise BadSpec(f"{name} has no layers: {site.name} is one value a step; leave layers out")
     guided = any(adapter.guidance(settings, expert) > 1 for expert in geometry.experts)
     running = [branch for branch in site.branches if guided or branch != "uncond"]
+    cell, dtype = (
+        reduction.shape(site, geometry),
+        reduction.dtype(torch.float32 if site.latent_grid else _dtype(adapter)),
+    )
+    if item.encoding != "exact" and not (dtype.is_floating_point and {dims.Y, dims.X} & set(reduction.dims)):
+        raise BadSpec(f"{name} cannot be kept as {item.encoding}, which is for floats with y and x; leave that out")
     return ArrayPlan(
         site=site,
         reduction=reduction,
-        steps=_chosen(item.steps, range(settings.steps), name=name, kind="step"),
+        steps=_chosen(item.steps, tuple(range(settings.steps)), name=name, kind="step"),
         branches=_branches(item.branches, running, name=name, guided=guided),
-        layers=_chosen(item.layers, range(geometry.layers), name=name, kind="layer") if site.per_layer else (),
-        cell=reduction.shape(site, geometry),
-        dtype=reduction.dtype(torch.float32 if site.latent_grid else _dtype(adapter)),
+        layers=_chosen(item.layers, layers, name=name, kind="layer"),
+        cell=cell,
+        dtype=dtype,
+        encoding=item.encoding,
     )
 
 
-def _chosen(wanted: Sequence[int] | None, there: range, *, name: str, kind: str) -> tuple[int, ...]:
+def _chosen(wanted: Sequence[int] | None, there: tuple[int, ...], *, name: str, kind: str) -> tuple[int, ...]:
     if wanted is None:
-        return tuple(there)
+        return there
     missing = [number for number in wanted if number not in there]
     if missing:
-        raise BadSpec(f"{name} asks for {kind} {missing[0]}, but there are {len(there)}: 0 to {len(there) - 1}")
+        span = f"{there[0]} to {there[-1]}" if there == tuple(range(there[0], there[-1] + 1)) else f"{there}"
+        raise BadSpec(f"{name} asks for {kind} {missing[0]}, but there are {len(there)}: {span}")
     return tuple(wanted)
 
 

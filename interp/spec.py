@@ -5,15 +5,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from interp.errors import BadSpec
-from store.records import CaptureItem, CaptureSpec
+from store.records import CaptureItem, CaptureSpec, Encoding
 
-SYNTAX = "SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond]"
-"""How one item of a spec is written; numbers start at 0 and ranges include both ends."""
+SYNTAX = "SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond][@int8|@float8]"
+"""How one item of a spec is written; numbers start at 0, ranges include both ends, `int8` and `float8` are lossy."""
 
 DEFAULT = CaptureSpec(
     items=(
@@ -76,6 +76,8 @@ def _item(text: str) -> dict[str, Any]:
         key, _, value = option.partition("=")
         if key in ("layers", "steps"):
             item[key] = numbers(value)
+        elif option in get_args(Encoding):
+            item["encoding"] = option
         elif key == "branches":
             item[key] = tuple(value.split(","))
         else:

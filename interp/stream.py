@@ -1,4 +1,9 @@
-"""From the running model to the store: a bounded queue and one writer thread."""
+"""From the running model to the store: copies on a side stream, a bounded queue, writer threads.
+
+On a GPU a block is copied into pinned memory on a CUDA stream of its own, behind the kernel that makes it, so that
+neither the model nor Python waits; a writer waits for the copy. Measured with a full-size A14B transformer on one
+H200: all 40 layers by `.cpu()` cost +245 % time, this way +0 % (DESIGN.md).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,8 @@ from numpy.typing import NDArray
 
 from interp.planning import ArrayPlan
 
+Tensor = torch.Tensor
+
 
 class Sink(Protocol):
     """Where blocks go: `store.RunWriter`, or a peer in a benchmark."""
@@ -25,42 +32,72 @@ class Sink(Protocol):
 class _Block(NamedTuple):
     array: ArrayPlan
     place: dict[str, int]
-    value: NDArray[np.generic]
+    value: Tensor
+    """On the host; complete when `copied` is."""
+    copied: torch.cuda.Event | None
 
 
 class Stream:
-    """Hands blocks to a sink on a thread of its own; `put` waits when `budget` bytes are under way.
+    """Hands blocks to a sink on threads of its own; `put` waits when `budget` bytes are under way.
 
     Leaving the context waits until everything is written. An error of the sink is raised by the
     next `put`, or on leaving; an error inside the context drops what is still queued.
+
+    Args:
+        sink: Takes the blocks; with several writers, from several threads at once.
+        budget: Bytes on the host that may wait, the blocks in the writers' hands included. One block may be larger.
+        writers: Threads that write; with one, blocks arrive in order.
     """
 
-    def __init__(self, sink: Sink, *, budget: int = 256 << 20) -> None:
+    def __init__(self, sink: Sink, *, budget: int = 256 << 20, writers: int = 1) -> None:
         self._sink = sink
         self._budget = budget
         self._queue: deque[_Block] = deque()
         self._bytes = 0
+        self.peak = 0
+        """Most bytes that were under way at once."""
         self._closing = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="stepscope-writer", daemon=True)
+        self._side: dict[torch.device, torch.cuda.Stream] = {}
+        self._threads = [
+            threading.Thread(target=self._work, name=f"stepscope-writer-{number}", daemon=True)
+            for number in range(writers)
+        ]
 
-    def put(self, array: ArrayPlan, index: dict[str, int], value: torch.Tensor) -> None:
+    def put(self, array: ArrayPlan, index: dict[str, int], value: Tensor) -> None:
         """Queue one block; `value` must not change afterwards.
 
         Raises:
             BaseException: what the sink raised on an earlier block.
         """
-        block = _Block(array, index, to_numpy(value))
         with self._changed:
-            self._changed.wait_for(lambda: self._error or not self._queue or self._bytes < self._budget)
+            self._changed.wait_for(lambda: self._error or not self._bytes or self._bytes + value.nbytes <= self._budget)
             self._raise()
+            self._bytes += value.nbytes
+            self.peak = max(self.peak, self._bytes)
+        block = _Block(array, index, *self._to_host(value.detach()))
+        with self._changed:
             self._queue.append(block)
-            self._bytes += block.value.nbytes
             self._changed.notify_all()
 
+    def _to_host(self, value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+        """Begin to copy a value to the host, behind what the device computes now."""
+        if value.device.type != "cuda":
+            return value.cpu(), None
+        side = self._side.setdefault(value.device, torch.cuda.Stream(value.device))
+        host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+        side.wait_stream(torch.cuda.current_stream(value.device))
+        with torch.cuda.stream(side):
+            host.copy_(value, non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record()
+        value.record_stream(side)  # its memory is not given to another tensor before the copy is done
+        return host, copied
+
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -71,7 +108,8 @@ class Stream:
                 self._queue.clear()
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         if error is None:
             self._raise()
 
@@ -82,15 +120,17 @@ class Stream:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closing)
+                self._changed.wait_for(lambda: self._queue or self._closing or self._error)
                 if not self._queue:
                     return
                 block = self._queue.popleft()
             try:
-                self._sink.write(block.array.site.name, block.array.reduction.name, block.place, block.value)
+                if block.copied is not None:
+                    block.copied.synchronize()
+                self._sink.write(block.array.site.name, block.array.reduction.name, block.place, to_numpy(block.value))
             except BaseException as error:  # handed to the thread that runs the model
                 with self._changed:
-                    self._error = error
+                    self._error = self._error or error
                     self._queue.clear()
                     self._changed.notify_all()
                 return
@@ -99,7 +139,6 @@ class Stream:
                 self._changed.notify_all()
 
 
-def to_numpy(value: torch.Tensor) -> NDArray[np.generic]:
-    """A tensor as an array on the host; bfloat16, which NumPy lacks, as its uint16 bits."""
-    host = value.detach().cpu()
-    return (host.view(torch.uint16) if host.dtype is torch.bfloat16 else host).numpy()
+def to_numpy(value: Tensor) -> NDArray[np.generic]:
+    """A tensor on the host as an array; bfloat16, which NumPy lacks, as its uint16 bits."""
+    return (value.view(torch.uint16) if value.dtype is torch.bfloat16 else value).numpy()

@@ -1,8 +1,9 @@
 """Tracing: run the real pipeline under nnsight and label every value by what ran.
 
 One nnsight observer sees the modules in the order in which they run (decision 0003). The
-denoiser's input says which expert runs, the pipeline's `cache_context` which branch, and the
-scheduler, made visible to nnsight as a module for the time of the run, which step is over.
+denoiser's input says which expert runs, and with the pipeline's `cache_context` which branch each
+of its rows is; the scheduler, made visible to nnsight as a module for the time of the run, says
+which step is over.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import MethodType
 from typing import Any, Protocol
 
 import torch
 from nnsight import NNsight
 from nnsight.intervention.interleaver import Mediator
 
-from interp.adapters import ModelAdapter
-from interp.errors import UnsupportedModel
+from interp import noise
+from interp.adapters import Forward, ModelAdapter, Place
 from interp.geometry import Geometry
 from interp.recorder import Label
 from interp.sites import LayerSite, StepValues
@@ -95,6 +97,11 @@ class _SchedulerStep(torch.nn.Module):
         scheduler = self._adapter.pipeline.scheduler
         return type(scheduler).step(scheduler, *args, **kwargs)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """The `step` of a copy of the scheduler is its own: pipelines copy theirs to denoise sound, too."""
+        scheduler = self._adapter.pipeline.scheduler
+        return MethodType(type(scheduler).step, memo[id(scheduler)])
+
 
 class _PipelineModule(torch.nn.Module):
     """The pipeline as one module whose children are what can be traced."""
@@ -129,21 +136,22 @@ class _Observer:
         self.context: str | None = None
         """Name of the cache context that the pipeline has entered."""
         self.steps: list[StepInfo] = []
-        self._expert = ""
+        self._forward: Forward | None = None
         self._branches: tuple[str, ...] = ()
-        self._velocity: dict[str, Tensor] = {}
-        self._step_inputs: tuple[Tensor, float, Tensor] | None = None
+        self._forwards = 0
+        self._predicted: dict[str, Tensor] = {}
+        self._step_inputs: dict[str, Any] = {}
 
     def subscriptions(self) -> dict[str, list[Callable[[Any], None]]]:
         """Location → who is shown its value (nnsight asks once a run)."""
         wanted: dict[str, list[Callable[[Any], None]]] = {}
         for expert, denoiser in self._adapter.denoisers().items():
-            wanted[f"{ROOT}.{expert}.input"] = [self._denoiser_starts(expert)]
+            wanted[f"{ROOT}.{expert}.input"] = [self._denoiser_starts(expert, inspect.signature(denoiser.forward))]
             blocks = self._adapter.blocks(denoiser)
             names = {id(module): name for name, module in denoiser.named_modules()}
             for site, layers in self._sites:
                 for layer in layers:
-                    module = blocks[layer].get_submodule(site.module)
+                    module = self._adapter.module(blocks[layer], site.name)
                     location = f"{ROOT}.{expert}.{names[id(module)]}.{site.slot}"
                     wanted.setdefault(location, []).append(self._layer_ran(site, layer))
             wanted[f"{ROOT}.{expert}.output"] = [self._denoiser_ends]
@@ -156,53 +164,60 @@ class _Observer:
         for show in selected:
             show(value)
 
-    def _denoiser_starts(self, expert: str) -> Callable[[Any], None]:
+    def _denoiser_starts(self, expert: str, signature: inspect.Signature) -> Callable[[Any], None]:
         def show(value: Any) -> None:
-            self._expert = expert
-            self._branches = self._adapter.branches(self.context)
+            args, kwargs = value
+            given = signature.bind_partial(*args, **kwargs).arguments
+            rows = len(given["hidden_states"])
+            self._forward = Forward(expert, self.context, rows, self._forwards, given)
+            self._branches = self._adapter.branches(self._forward)
+            self._forwards += 1
 
         return show
 
     def _layer_ran(self, site: LayerSite, layer: int) -> Callable[[Any], None]:
         def show(value: Any) -> None:
-            labels = [Label(len(self.steps), branch, self._expert, layer) for branch in self._branches]
+            assert self._forward is not None
+            labels = [Label(len(self.steps), branch, self._forward.expert, layer) for branch in self._branches]
             if not any(self._listener.wants(site.name, label) for label in labels):
                 return
-            hidden = value[0] if isinstance(value, tuple) else value
-            grid = self._adapter.tokens(hidden, self._geometry)
+            hidden = self._adapter.hidden(value, site.slot)
+            grid = self._adapter.tokens(hidden, self._geometry, Place(site.name, layer, self._forward))
             for row, label in enumerate(labels):
                 self._listener.layer(site.name, label, grid[row])
 
         return show
 
     def _denoiser_ends(self, value: Any) -> None:
-        predicted = self._adapter.latent(value[0], self._geometry)
-        self._velocity.update(zip(self._branches, predicted, strict=True))
+        assert self._forward is not None
+        predicted = self._adapter.predicted(value, self._geometry, self._forward)
+        self._predicted.update(zip(self._branches, predicted, strict=True))
 
     def _scheduler_starts(self, value: Any) -> None:
         args, kwargs = value
         # Every diffusers scheduler takes these three first, and pipelines name them or not.
-        given = dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
-        self._step_inputs = (given["model_output"], float(given["timestep"]), given["sample"])
+        self._step_inputs = dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
 
     def _scheduler_ends(self, value: Any) -> None:
-        assert self._step_inputs is not None
-        guided, timestep, sample = self._step_inputs
-        scheduler = self._adapter.pipeline.scheduler
-        # The solver counts its own steps; after a step its index points at the next noise level.
-        index = scheduler.step_index
+        assert self._forward is not None
+        timestep = self._step_inputs["timestep"]
+        level = noise.level(self._adapter.pipeline.scheduler, timestep)
         info = StepInfo(
             step=len(self.steps),
-            timestep=timestep,
-            sigma=float(scheduler.sigmas[index - 1]),
-            sigma_next=float(scheduler.sigmas[index]),
-            expert=self._expert,
-            guidance=self._adapter.guidance(self._settings, self._expert),
+            timestep=float(timestep),
+            sigma=level.sigma,
+            sigma_next=level.sigma_next,
+            expert=self._forward.expert,
+            guidance=self._adapter.guidance(self._settings, self._forward.expert),
         )
-        self._velocity["guided"] = self._adapter.latent(guided, self._geometry)[0]
-        self._listener.step(StepValues(info, self._adapter.latent(sample, self._geometry)[0], self._velocity))
+        sample, guided = self._adapter.given(
+            self._step_inputs["sample"], self._step_inputs["model_output"], self._geometry, self._forward
+        )
+        predicted = {**self._predicted, "guided": guided}
+        velocity = {branch: level.velocity(sample, value) for branch, value in predicted.items()}
+        self._listener.step(StepValues(info, sample, velocity, level.signal))
         self.steps.append(info)
-        self._velocity, self._step_inputs = {}, None
+        self._forwards, self._predicted, self._step_inputs = 0, {}, {}
 
 
 @contextmanager
@@ -210,16 +225,14 @@ def _prepared(adapter: ModelAdapter, scheduler_step: torch.nn.Module, observer: 
     """The pipeline with its scheduler and its cache contexts made visible, for the time of one run."""
     pipeline = adapter.pipeline
     scheduler = pipeline.scheduler
-    if not hasattr(scheduler, "sigmas") or not hasattr(scheduler, "step_index"):
-        raise UnsupportedModel(
-            f"{type(scheduler).__name__} has no noise levels (sigmas); use a flow-matching scheduler"
-        )
+    noise.supported(scheduler)
     with ExitStack() as stack:
         # Some pipelines look at the signature to see which arguments a scheduler takes.
         scheduler_step.__dict__["__signature__"] = inspect.signature(scheduler.step)
         stack.enter_context(_replaced(scheduler, "step", scheduler_step))
         for denoiser in adapter.denoisers().values():
-            stack.enter_context(_replaced(denoiser, "cache_context", _named(denoiser, observer)))
+            if hasattr(denoiser, "cache_context"):
+                stack.enter_context(_replaced(denoiser, "cache_context", _named(denoiser, observer)))
         shown = getattr(pipeline, "_progress_bar_config", {})
         pipeline.set_progress_bar_config(**{**shown, "disable": True})
         stack.callback(pipeline.set_progress_bar_config, **shown)

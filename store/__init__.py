@@ -10,12 +10,15 @@ Importing it, and writing, needs neither DuckDB nor Zarr, xarray or torch.
 
 from store import dims
 from store.acts import ActivationStore, ArraySize, StoreInfo, open
+from store.asking import Asking
 from store.errors import (
+    AccessDenied,
     CorruptManifest,
     DamagedArray,
     IncompleteRun,
     InvalidArray,
     InvalidRecord,
+    MissingFile,
     NewerFormat,
     NotAStore,
     QueryError,
@@ -28,6 +31,7 @@ from store.errors import (
     StoreError,
     StoreFull,
     StoreNotFound,
+    StoreUnreachable,
     UnknownArray,
     UnknownLabel,
 )
@@ -39,6 +43,7 @@ from store.records import (
     ArrayInfo,
     CaptureItem,
     CaptureSpec,
+    Encoding,
     Json,
     ModelRef,
     Provenance,
@@ -56,18 +61,22 @@ from store.run_writer import RunWriter
 
 __all__ = [
     "FORMAT",
+    "AccessDenied",
     "ActivationStore",
     "Adapter",
     "ArrayInfo",
     "ArraySize",
+    "Asking",
     "CaptureItem",
     "CaptureSpec",
     "CorruptManifest",
     "DamagedArray",
+    "Encoding",
     "IncompleteRun",
     "InvalidArray",
     "InvalidRecord",
     "Json",
+    "MissingFile",
     "ModelRef",
     "NewerFormat",
     "NotAStore",
@@ -93,6 +102,7 @@ __all__ = [
     "StoreFull",
     "StoreInfo",
     "StoreNotFound",
+    "StoreUnreachable",
     "UnknownArray",
     "UnknownLabel",
     "digest",

@@ -6,21 +6,24 @@ import itertools
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store import bfloat16, coordinates, dims, files, shard, token_stats
+from store import bfloat16, codecs, coordinates, dims, encodings, files, shard, token_stats
+from store.codecs import Codec
 from store.coordinates import Coordinate
 from store.errors import IncompleteRun, InvalidArray
-from store.records import ArrayInfo, Json, StepInfo
+from store.lossy import Quantiser
+from store.places import Location
+from store.records import ArrayInfo, Encoding, Json, StepInfo
 from store.token_stats import TokenStats
-from store.zarr_meta import CELL, DTYPES, ArrayMeta, group_json, label_dtype
+from store.zarr_meta import CELL, DTYPES, ENCODING, ArrayMeta, group_json, label_dtype
 
 Profile = Literal["fast", "compact"]
-"""`fast` is uncompressed and directly addressable, `compact` is zstd. Pixels and masks are always zstd."""
+"""`fast` is uncompressed and directly addressable, `compact` is blosc (see `store.codecs`). Pixels and masks, uint8 and
+bool, are always zstd."""
 
 ALONG_STEP: Final[tuple[str, ...]] = ("timestep", "sigma", "sigma_next", "expert", "guidance")
 """What the sampler's trajectory says of each step."""
@@ -38,7 +41,7 @@ class ArrayWriter:
 
     def __init__(
         self,
-        run: Path,
+        run: Location,
         site: str,
         reduction: str,
         *,
@@ -48,15 +51,20 @@ class ArrayWriter:
         coords: Mapping[str, Any],
         files_along: tuple[str, ...],
         profile: Profile,
+        encoding: Encoding,
         attrs: Json,
     ) -> None:
         self.site, self.reduction, self.name = site, reduction, f"{site}/{reduction}"
         self.group = run / site / reduction
         self.folder = self.group / reduction
         self._check_names()
-        self.meta = self._describe(dims, shape, dtype, files_along, profile, attrs)
+        self._dtype, self._quantiser = dtype, None
+        if encoding != "exact":
+            self._quantiser = Quantiser(self.name, reduction, encoding=encoding, dtype=dtype, dims=dims)
+        self.meta = self._describe(dims, shape, files_along, profile, attrs)
         self._along = [name for name in self.meta.dims if name in files_along]
         self.coords = self._label(coords)
+        self.scales = None if self._quantiser is None else self._scale_writer(run, self._quantiser)
         self.stats: list[TokenStats] = []
         self._lock = threading.Lock()
         self._begun: set[tuple[int, ...]] = set()
@@ -77,7 +85,7 @@ class ArrayWriter:
             self._begun.add(cell)
         file = self.meta.file(cell)
         try:
-            written = files.write_new(self.folder / file, shard.encode(values, self.meta))
+            written = self._write_files(file, index, values)
         except BaseException:
             with self._lock:
                 self._begun.discard(cell)
@@ -122,6 +130,7 @@ class ArrayWriter:
             dims=self.meta.dims,
             shape=self.meta.shape,
             dtype=self.meta.dtype,
+            encoding=self.meta.encoding,
             nbytes=self.meta.nbytes,
             stored=sum(nbytes for nbytes, _ in self._shards.values()),
             shards=dict(sorted(self._shards.items())),
@@ -143,11 +152,11 @@ class ArrayWriter:
         self,
         names: tuple[str, ...],
         shape: tuple[int, ...],
-        dtype: str,
         files_along: tuple[str, ...],
         profile: Profile,
         attrs: Json,
     ) -> ArrayMeta:
+        dtype = self._dtype
         allowed = [name for name in dims.ORDER if name in names and name != dims.RUN]
         if not names or list(names) != allowed:
             raise InvalidArray(f"{self.name}: dims {names} are not a subsequence of {dims.ORDER[1:]}")
@@ -159,11 +168,49 @@ class ArrayWriter:
             raise InvalidArray(f"{self.name}: profile {profile!r} does not exist; use one of {get_args(Profile)}")
         if not set(files_along) <= set(CELL):
             raise InvalidArray(f"{self.name}: files can be split along {', '.join(CELL)}, not {files_along}")
-        zstd = profile == "compact" or dtype in ("uint8", "bool")
+        if ENCODING in attrs:
+            raise InvalidArray(f"{self.name}: the attribute {ENCODING} is the store's own; use another name")
+        codec: Codec = "zstd" if dtype in ("uint8", "bool") else "blosc" if profile == "compact" else "none"
+        codecs.check(codec)
+        if self._quantiser is not None:
+            dtype = encodings.stored_dtype(self._quantiser.encoding)
+            attrs = {**attrs, **self._quantiser.attributes}
         sizes = [int(size) for size in shape]
         return ArrayMeta.sharded(
-            names, sizes, dtype, files_along=files_along, split=dims.FRAME, zstd=zstd, attributes=attrs
+            names, sizes, dtype, files_along=files_along, split=dims.FRAME, codec=codec, attributes=attrs
         )
+
+    def _scale_writer(self, run: Location, quantiser: Quantiser) -> ArrayWriter:
+        """The array of the scales, which `write` fills."""
+        kept = [axis for axis, name in enumerate(self.meta.dims) if name not in encodings.WITHIN]
+        return ArrayWriter(
+            run,
+            self.site,
+            quantiser.scale_name,
+            dims=tuple(self.meta.dims[axis] for axis in kept),
+            shape=tuple(self.meta.shape[axis] for axis in kept),
+            dtype="float32",
+            coords={name: given for name, given in self.coords.items() if given.dim not in encodings.WITHIN},
+            files_along=tuple(self._along),
+            profile="fast",
+            encoding="exact",
+            attrs={},
+        )
+
+    def _write_files(self, file: str, index: Mapping[str, int], values: NDArray[Any]) -> files.Written:
+        """Write the file of one cell, and that of its scales."""
+        if self._quantiser is None or self.scales is None:
+            return files.write_new(self.folder / file, shard.encode(values, self.meta))
+        chunks: list[NDArray[np.float32]] = []
+        written = files.write_new(self.folder / file, self._quantiser.encode(values, self.meta, chunks))
+        try:
+            sizes = zip(self.scales.meta.dims, self.scales.meta.shape, strict=True)
+            shape = [size for name, size in sizes if name not in self._along]
+            self.scales.write(index, self._quantiser.gather(chunks, self.meta).reshape(shape))
+        except BaseException:
+            files.remove(self.folder / file)
+            raise
+        return written
 
     def _label(self, coords: Mapping[str, Any]) -> dict[str, Coordinate]:
         sizes = dict(zip(self.meta.dims, self.meta.shape, strict=True))
@@ -203,10 +250,11 @@ class ArrayWriter:
     def _checked(self, block: NDArray[Any]) -> NDArray[Any]:
         sizes = zip(self.meta.dims, self.meta.shape, strict=True)
         shape = tuple(size for name, size in sizes if name not in self._along)
-        if block.shape != shape or block.dtype != self.meta.numpy:
-            hint = " (the bits of bfloat16)" if self.meta.dtype == bfloat16.NAME else ""
+        wanted = bfloat16.numpy_dtype(self._dtype)
+        if block.shape != shape or block.dtype != wanted:
+            hint = " (the bits of bfloat16)" if self._dtype == bfloat16.NAME else ""
             raise InvalidArray(
-                f"{self.name}: a block is {self.meta.numpy}{hint} of shape {shape}, not {block.dtype} of {block.shape}"
+                f"{self.name}: a block is {wanted}{hint} of shape {shape}, not {block.dtype} of {block.shape}"
             )
         return block
 
@@ -214,7 +262,7 @@ class ArrayWriter:
         if self.reduction != token_stats.REDUCTION:
             return []
         labels = self._labels_of(cell)
-        floats = bfloat16.to_float32(values) if self.meta.dtype == bfloat16.NAME else values
+        floats = bfloat16.to_float32(values) if self._dtype == bfloat16.NAME else values
         frames = self.coords[dims.FRAME].values if dims.FRAME in self.meta.dims else None
         sizes = dict(zip(self.meta.dims, self.meta.shape, strict=True))
         bundled = [name for name in self.meta.dims if name in CELL and name not in self._along]

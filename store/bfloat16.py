@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,3 +14,8 @@ NAME: Final = "bfloat16"
 def to_float32(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     """The values that `bits` stand for, exactly: bfloat16 is the upper half of float32."""
     return np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """How NumPy holds values of a data type of Zarr: little-endian, bfloat16 as its bits."""
+    return np.dtype("<u2") if name == NAME else np.dtype(name).newbyteorder("<")

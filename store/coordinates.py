@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import crc32c
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from store import dims, files
 from store.errors import DamagedArray
+from store.places import Location
 from store.zarr_meta import STRING, ArrayMeta, label_dtype, read_group
 
 
@@ -23,7 +23,7 @@ class Coordinate(NamedTuple):
     values: NDArray[Any]
 
 
-def write(folder: Path, coordinates: Mapping[str, Coordinate]) -> None:
+def write(folder: Location, coordinates: Mapping[str, Coordinate]) -> None:
     """Write each coordinate as the array `folder/<name>`."""
     for name, (dim, values) in coordinates.items():
         meta = ArrayMeta(dims=(dim,), shape=values.shape, dtype=label_dtype(values), shard=values.shape)
@@ -33,7 +33,7 @@ def write(folder: Path, coordinates: Mapping[str, Coordinate]) -> None:
         files.write_new(folder / name / meta.file((0,)), [data, crc32c.crc32c(data).to_bytes(4, "little")])
 
 
-def read(folder: Path, required: Collection[str]) -> dict[str, Coordinate]:
+def read(folder: Location, required: Collection[str]) -> dict[str, Coordinate]:
     """The coordinates beside an array: name → labels, text as fixed-width unicode.
 
     Args:
@@ -46,7 +46,7 @@ def read(folder: Path, required: Collection[str]) -> dict[str, Coordinate]:
     beside = set(read_group(folder).get("coordinates", "").split())
     found: dict[str, Coordinate] = {}
     for name in (*dims.ORDER, *sorted(beside)):
-        if name in required or name in beside or (folder / name).is_dir():
+        if name in required or name in beside or files.exists(folder / name / "zarr.json"):
             meta = ArrayMeta.read(folder / name)
             found[name] = Coordinate(meta.dims[0], _read(folder / name / meta.file((0,)), meta))
     return found
@@ -57,9 +57,8 @@ def names(coordinates: Mapping[str, Coordinate]) -> str:
     return " ".join(sorted(name for name, (dim, _) in coordinates.items() if name != dim))
 
 
-def _read(path: Path, meta: ArrayMeta) -> NDArray[Any]:
-    with files.Reader(path) as reader:
-        data = reader.read(0, reader.nbytes)
+def _read(path: Location, meta: ArrayMeta) -> NDArray[Any]:
+    data = files.read(path)
     data, checksum = data[:-4], data[-4:]
     if crc32c.crc32c(data).to_bytes(4, "little") != checksum:
         raise DamagedArray(f"{path} is damaged: its checksum is wrong; make the run again")

@@ -31,6 +31,14 @@ class ReadOnlyStore(StoreError, PermissionError):
     """Writing was asked of a store opened for reading, or of a folder that cannot be written."""
 
 
+class StoreUnreachable(StoreError, ConnectionError):
+    """A server did not answer, or refused, often enough to give up; trying again later may help."""
+
+
+class AccessDenied(StoreError, PermissionError):
+    """A server does not accept the credentials, or they do not allow this."""
+
+
 class StoreFull(StoreError, OSError):
     """The disk, or the user's quota on it, is used up."""
 
@@ -69,6 +77,10 @@ class CorruptManifest(StoreError, ValueError):
 
 class DamagedArray(StoreError, ValueError):
     """A file that the manifest promises is missing, has another size, or fails its checksum."""
+
+
+class MissingFile(DamagedArray, FileNotFoundError):
+    """A file that the manifest promises is not there."""
 
 
 class RaggedRuns(StoreError, ValueError):

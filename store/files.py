@@ -1,197 +1,208 @@
-"""Files of a local folder: create once, make durable, publish atomically, read exactly.
+"""Files wherever they are: create once, make durable, publish atomically, read exactly.
 
-All of the store's disk access goes through these few functions, so that an object store can take
-their place. They translate the operating system's errors into the store's.
+All of the store's access to files goes through these few functions, which ask the place (see `store.places`)
+behind a location.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-import secrets
-from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
 
 import crc32c
 
-from store.errors import DamagedArray, ReadOnlyStore, StoreError, StoreFull
+from store import places
+from store.errors import DamagedArray, MissingFile
+from store.places import TEMPORARY, Found, Location, Stamp, Written, token, translated
 
-TEMPORARY = ".tmp"
-"""Suffix of files that are not published yet; a crash may leave some, nobody reads them."""
+__all__ = [
+    "TEMPORARY",
+    "Found",
+    "Location",
+    "Reader",
+    "Stamp",
+    "Written",
+    "check",
+    "check_all",
+    "checksum",
+    "claim",
+    "exists",
+    "free",
+    "kind",
+    "listing",
+    "make_folder",
+    "names",
+    "publish",
+    "read",
+    "remove",
+    "remove_tree",
+    "stamp",
+    "survey",
+    "sync",
+    "sync_tree",
+    "token",
+    "translated",
+    "tree",
+    "version",
+    "writable",
+    "write_new",
+]
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
-_SYNC_THREADS = 8  # concurrent fsyncs share one commit of the journal: measured 35 times faster than one by one
-
-
-class Written(NamedTuple):
-    """What one file holds, as the manifest records it."""
-
-    nbytes: int
-    crc32c: str
-    """Of the whole file, 8 hex digits."""
-
-
-class Stamp(NamedTuple):
-    """Changes when a published file is replaced."""
-
-    nbytes: int
-    mtime_ns: int
-
-
-@contextlib.contextmanager
-def translated(path: Path) -> Generator[None]:
-    """Turn "no space" and "not allowed" into errors that say so in one line about `path`.
-
-    Raises:
-        StoreFull: the disk or the quota is used up.
-        ReadOnlyStore: the folder cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StoreFull(f"no space left to write {path}: free some, or choose a store on another disk") from error
-        if error.errno in _FORBIDDEN:
-            raise ReadOnlyStore(f"cannot write {path}: {os.strerror(error.errno)}") from error
-        raise
+_BLOCK: Final = 8 << 20  # bytes that a checksum holds at once
 
 
-def token() -> str:
-    """A name that no other writer uses."""
-    return secrets.token_hex(6)
+def writable(folder: Location) -> bool:
+    """Whether this process may create files in `folder`, as far as that is known without trying."""
+    place, key = places.at(folder)
+    return place.writable(key)
 
 
-def writable(folder: Path) -> bool:
-    """Whether this process may create files in `folder`."""
-    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+def make_folder(path: Location) -> bool:
+    """Create the folder `path` and its parents; False if it is there already, or needs not be made."""
+    place, key = places.at(path)
+    return place.make_folder(key)
 
 
-def make_folder(path: Path) -> bool:
-    """Create the folder `path` and its parents; False if it is there already."""
-    with translated(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            path.mkdir()
-        except FileExistsError:
-            return False
-        return True
+def claim(parent: Location, name: str) -> Location:
+    """A new folder of `parent` that no other writer uses: `name`, or `name.<token>`."""
+    place, key = places.at(parent)
+    return parent / place.claim(key, name)
 
 
-def write_new(path: Path, parts: Iterable[bytes | memoryview]) -> Written:
+def write_new(path: Location, parts: Iterable[bytes | memoryview]) -> Written:
     """Write `parts` one after the other to the new file `path`; not durable until `sync`.
 
     Raises:
-        FileExistsError: if `path` exists.
+        FileExistsError: if `path` exists, where the place tells.
         StoreFull: see `translated`; a file begun is removed.
         ReadOnlyStore: the same.
+        StoreUnreachable: a server did not take it.
     """
-    with translated(path):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            nbytes, checksum = 0, 0
-            for part in parts:
-                rest = memoryview(part).cast("B")
-                checksum = crc32c.crc32c(rest, checksum)
-                nbytes += len(rest)
-                while rest:
-                    rest = rest[os.write(handle, rest) :]
-        except BaseException:
-            os.unlink(path)
-            raise
-        finally:
-            os.close(handle)
-    return Written(nbytes, f"{checksum:08x}")
+    place, key = places.at(path)
+    return place.write_new(key, parts)
 
 
-def sync(path: Path) -> None:
+def sync(path: Location) -> None:
     """Make one file or folder durable."""
-    with translated(path):
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    place, key = places.at(path)
+    place.sync(key)
 
 
-def sync_tree(folder: Path) -> None:
+def sync_tree(folder: Location) -> None:
     """Make `folder` and everything in it durable: each file once, and each folder."""
-    paths: list[Path] = []
-    for parent, _, names in os.walk(folder):
-        paths += [Path(parent), *(Path(parent, name) for name in names)]
-    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        for _ in pool.map(sync, paths):
-            pass
-    sync(folder.parent)
+    place, key = places.at(folder)
+    place.sync_tree(key)
 
 
-def publish(path: Path, data: bytes) -> bool:
+def publish(path: Location, data: bytes) -> bool:
     """Create `path` with `data`, whole and durable or not at all; False if another writer was first."""
-    temporary = path.with_name(f".{path.name}.{token()}{TEMPORARY}")
-    try:
-        write_new(temporary, [data])
-        sync(temporary)
-        with translated(path):
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno in _NO_LINKS:
-                    raise StoreError(
-                        f"{path.parent} has no hard links, which commits need; use another disk"
-                    ) from error
-                raise
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync(path.parent)
-    return True
+    place, key = places.at(path)
+    return place.publish(key, data)
 
 
-def listing(folder: Path, suffix: str) -> dict[str, Stamp]:
+def stamp(path: Location) -> Stamp | None:
+    """Stamp of a file, None if there is none: one look."""
+    place, key = places.at(path)
+    return place.stamp(key)
+
+
+def exists(path: Location) -> bool:
+    """Whether there is a file: one look."""
+    place, key = places.at(path)
+    return place.stamp(key) is not None
+
+
+def kind(path: Location) -> Literal["nothing", "file", "folder"]:
+    """What is at a location."""
+    place, key = places.at(path)
+    return place.kind(key)
+
+
+def names(folder: Location) -> list[str]:
+    """Names of the files and folders directly in `folder`, sorted; empty if there is none."""
+    place, key = places.at(folder)
+    return place.names(key)
+
+
+def free(folder: Location) -> int | None:
+    """Bytes that can still be written to the disk of `folder`; None where nobody knows."""
+    place, key = places.at(folder)
+    return place.free(key)
+
+
+def listing(folder: Location, suffix: str) -> dict[str, Stamp]:
     """Published files of `folder` that end in `suffix`: name without it → stamp. Empty if there is no folder."""
-    found: dict[str, Stamp] = {}
-    try:
-        entries = os.scandir(folder)
-    except FileNotFoundError:
-        return found
-    with entries:
-        for entry in entries:
-            if entry.name.endswith(suffix) and not entry.name.startswith("."):
-                with contextlib.suppress(FileNotFoundError):  # removed since it was listed
-                    status = entry.stat()
-                    found[entry.name.removesuffix(suffix)] = Stamp(status.st_size, status.st_mtime_ns)
-    return found
+    place, key = places.at(folder)
+    return place.listing(key, suffix)
 
 
-def check(path: Path, nbytes: int) -> None:
-    """Make sure that `path` is there with `nbytes` bytes.
+def version(folder: Location) -> str | None:
+    """Changes whenever a file of `folder` comes or goes; None where that is not known without listing it."""
+    place, key = places.at(folder)
+    return place.version(key)
+
+
+def tree(folder: Location) -> dict[str, Found]:
+    """Every file below `folder` by its relative path; empty if there is no folder."""
+    place, key = places.at(folder)
+    return place.tree(key)
+
+
+def remove(path: Location) -> None:
+    """Remove a file, if it is there."""
+    place, key = places.at(path)
+    place.remove(key)
+
+
+def remove_tree(folder: Location) -> None:
+    """Remove a folder with everything in it, as far as that is possible."""
+    place, key = places.at(folder)
+    place.remove_tree(key)
+
+
+def check(path: Location, nbytes: int) -> None:
+    """Make sure that `path` is there with `nbytes` bytes; raises as `check_all`."""
+    check_all(path.parent, {path.name: nbytes})
+
+
+def check_all(folder: Location, sizes: Mapping[str, int]) -> None:
+    """Make sure that the named files of `folder` are there in their full sizes; one request where that is dear.
 
     Raises:
-        DamagedArray: if not; a reader that went on would take the hole for zeros.
+        DamagedArray: one is not (MissingFile: not at all); a reader that went on would take the hole for zeros.
     """
-    try:
-        found = path.stat().st_size
-    except FileNotFoundError:
-        raise DamagedArray(f"{path} is missing; restore it from a copy, or delete the run and make it again") from None
-    if found != nbytes:
-        raise DamagedArray(f"{path} has {found} bytes instead of {nbytes}; restore it, or make the run again")
+    place, key = places.at(folder)
+    there = place.sizes(key, sizes)
+    for name, nbytes in sizes.items():
+        path = folder / name
+        if name not in there:
+            raise MissingFile(f"{path} is missing; restore it from a copy, or delete the run and make it again")
+        if there[name] != nbytes:
+            raise DamagedArray(f"{path} has {there[name]} bytes instead of {nbytes}; restore it, or make the run again")
 
 
-def checksum(path: Path) -> str:
-    """CRC-32C of a whole file, 8 hex digits. Raises DamagedArray if it is missing."""
+def checksum(path: Location) -> str:
+    """CRC-32C of a whole file, 8 hex digits. Raises MissingFile if there is none."""
+    value, offset = 0, 0
     with Reader(path) as reader:
-        return f"{crc32c.crc32c(reader.read(0, reader.nbytes)):08x}"
+        while offset < reader.nbytes:
+            block = reader.read(offset, min(_BLOCK, reader.nbytes - offset))
+            value, offset = crc32c.crc32c(block, value), offset + len(block)
+    return f"{value:08x}"
 
 
-def survey(folder: Path) -> dict[str, tuple[int, str]]:
+def read(path: Location) -> bytes:
+    """All of a small file. Raises MissingFile if there is none."""
+    place, key = places.at(path)
+    try:
+        return place.read(key)
+    except FileNotFoundError:
+        raise _missing(path) from None
+
+
+def survey(folder: Location) -> dict[str, tuple[int, str]]:
     """Every file below `folder`: relative path → (bytes, crc32c)."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): (path.stat().st_size, checksum(path)) for path in found}
+    return {name: (found.nbytes, checksum(folder / name)) for name, found in sorted(tree(folder).items())}
 
 
 class Reader:
@@ -201,16 +212,24 @@ class Reader:
         path: The file.
 
     Raises:
-        DamagedArray: if it is missing.
+        MissingFile: there is none; on a server, this shows when it is first read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Location) -> None:
         self.path = path
+        place, key = places.at(path)
         try:
-            self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._source = place.open(key)
         except FileNotFoundError:
-            raise DamagedArray(f"{path} is missing; restore it from a copy, or make the run again") from None
-        self.nbytes = os.fstat(self._handle).st_size
+            raise _missing(self.path) from None
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file."""
+        try:
+            return self._source.nbytes
+        except FileNotFoundError:
+            raise _missing(self.path) from None
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Exactly `nbytes` bytes from `offset` on; raises as `read_into`."""
@@ -222,11 +241,14 @@ class Reader:
         """Fill `target`, contiguous bytes, from `offset` on.
 
         Raises:
-            DamagedArray: if the file ends before.
+            DamagedArray: the file ends before.
         """
         end = offset + len(target)
-        while target:  # one call may return less: it stops at 2 GiB
-            count = os.preadv(self._handle, [target], offset)
+        while target:  # one call may return less
+            try:
+                count = self._source.read_some(target, offset)
+            except FileNotFoundError:
+                raise _missing(self.path) from None
             if not count:
                 raise DamagedArray(f"{self.path} ends at byte {self.nbytes}, before {end}: it is cut short")
             target, offset = target[count:], offset + count
@@ -235,4 +257,8 @@ class Reader:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        os.close(self._handle)
+        self._source.close()
+
+
+def _missing(path: Location) -> MissingFile:
+    return MissingFile(f"{path} is missing; restore it from a copy, or make the run again")

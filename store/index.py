@@ -1,9 +1,10 @@
-"""The index: a DuckDB file made from the manifests, thrown away and made again at will.
+"""The index: a DuckDB file made from the manifests, and in memory the few that came since.
 
-A reader never opens the index for writing. When manifests came or went, it copies the file, brings the
-copy up to date, opens that copy, and moves it over the old one: other readers keep what they have
-open, and two that do so at once merely do it twice. Where the store's folder cannot be written, the
-copy stays in the temporary folder.
+A reader never opens the index for writing. What was committed after the file was made goes into tables in the reader's
+memory, so that one more run costs the same in a store of ten and of ten thousand. Once that is a notable part of the
+whole, or when manifests went, the reader copies the file, brings the copy up to date, opens that copy, and moves it
+over the old one: other readers keep what they have open, and two that do so at once merely do it twice. Where the
+store's folder cannot be written, the copy stays in the temporary folder.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import contextlib
 import itertools
 import logging
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -21,58 +21,19 @@ from typing import Final, NoReturn
 
 import duckdb
 
-from store import files, manifest
-from store.errors import CorruptManifest, StoreFull
+from store import files, index_file, manifest, views
+from store.copies import Copies
+from store.errors import CorruptManifest, MissingFile, StoreFull
+from store.index_file import Known
 from store.layout import KINDS, Kind, Layout
-from store.records import FORMAT
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 1
-"""Raised when the tables below change: an index of another version is made again."""
+FRESH_RUNS: Final = 100
+"""Manifests that a reader holds in memory before it brings the file up to date."""
 
-Known = dict[Kind, dict[str, files.Stamp]]
-"""Which manifests an index holds, or should."""
-
-_TABLES: Final[dict[str, tuple[Kind, str]]] = {
-    "runs": (
-        "runs",
-        """run_id, sample_id, model, revision, weight_hash, pipeline, dtype, seed, steps, guidance, height, width,
-        frames, scheduler, interventions, capture, parent_id, try_cast(started AS TIMESTAMP) AS started, seconds,
-        git_commit, git_dirty, device, host, nbytes, stored, path, record FROM manifests""",
-    ),
-    "samples": (
-        "samples",
-        """sample_id, family, difficulty, split, prompt, negative_prompt, answers, labels, has_video FROM manifests""",
-    ),
-    "steps": (
-        "runs",
-        """run_id, s.step, s.timestep, s.sigma, s.sigma_next, s.expert, s.guidance
-        FROM (SELECT run_id, unnest(trajectory) AS s FROM manifests)""",
-    ),
-    "arrays": (
-        "runs",
-        """run_id, a.site, a.reduction, a.dims, a.shape, a.dtype, a.nbytes, a.stored, len(a.shards) AS files
-        FROM (SELECT run_id, unnest(arrays) AS a FROM manifests)""",
-    ),
-    "token_stats": (
-        "runs",
-        """run_id, t.site, t.branch, t.step, t.layer, t.frame, t.mean, t.std, t.max, t.p99
-        FROM (SELECT run_id, unnest(token_stats) AS t FROM manifests)""",
-    ),
-    "scores": (
-        "runs",
-        """run_id, s.scorer, s.metric, s.value, s.step FROM (SELECT run_id, unnest(scores) AS s FROM manifests)""",
-    ),
-    "results": (
-        "results",
-        """result_id, analysis, version, verdict, finding, n, run_ids, params, summary,
-        try_cast(started AS TIMESTAMP) AS started, path FROM manifests""",
-    ),
-}
-"""The public views: of which kind of manifest each is made, and how."""
-
-VIEWS: Final = tuple(_TABLES)
+FRESH_SHARE: Final = 1 / 32
+"""And their bytes, as a part of the file's: it is copied once for so much that is new."""
 
 
 class Index:
@@ -84,9 +45,11 @@ class Index:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._copies = Copies(layout)
+        self._path = self._copies.folder / "index.duckdb"
         self._lock = threading.Lock()
-        self._known: Known | None = None
-        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._listed: dict[Kind, tuple[str, dict[str, files.Stamp]]] = {}
+        self._snapshot: _Snapshot | None = None
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A connection with the views, which can read nothing else and write nothing.
@@ -98,133 +61,137 @@ class Index:
         """
         with self._lock:
             while True:
-                wanted: Known = {kind: self._layout.listing(kind) for kind in KINDS}
-                if self._connection is not None and self._known == wanted:
-                    return self._connection.cursor()
+                wanted: Known = {kind: self._listing(kind) for kind in KINDS}
                 with contextlib.suppress(_Vanished):  # a manifest was removed meanwhile: list again
-                    self._connection = self._open_current(wanted)
-                    self._known = wanted
-                    return self._connection.cursor()
+                    if self._snapshot is None:
+                        self._snapshot = self._cached()
+                    if self._snapshot is None or not self._refreshed(self._snapshot, wanted):
+                        self._snapshot = None
+                        self._snapshot = self._made_anew(wanted)
+                    return self._snapshot.cursor()
 
     def forget(self) -> None:
         """Remove the cached file, so that the next connection makes it anew."""
         with self._lock:
-            self._connection = self._known = None
-            with files.translated(self._layout.index):
-                self._layout.index.unlink(missing_ok=True)
+            self._snapshot = None
+            self._listed.clear()
+            self._copies.forget()
+            files.remove(self._path)
 
-    def _open_current(self, wanted: Known) -> duckdb.DuckDBPyConnection:
-        """Open the cached index if it is up to date, else a copy that is, which takes the cached one's place."""
-        cached = _open(self._layout.index)
-        if cached is not None and _known(cached, "index.private") == wanted:
-            return cached
-        root, elsewhere = self._layout.root, Path(tempfile.gettempdir())
-        folders = [root, elsewhere] if files.writable(root) else [elsewhere]
+    def _listing(self, kind: Kind) -> dict[str, files.Stamp]:
+        """All manifests of a kind; the last answer, if the folder says that nothing came or went."""
+        version = files.version(self._layout.manifests(kind))
+        if version is not None and kind in self._listed and self._listed[kind][0] == version:
+            return self._listed[kind][1]
+        found = self._layout.listing(kind)
+        self._listed.pop(kind, None)
+        if version is not None:
+            self._listed[kind] = (version, found)
+        return found
+
+    def _cached(self) -> _Snapshot | None:
+        connection = index_file.attach(self._path)
+        return None if connection is None else _Snapshot(connection, self._path)
+
+    def _refreshed(self, snapshot: _Snapshot, wanted: Known) -> bool:
+        """Add what is new to a snapshot; False if its file should rather be made anew."""
+        if snapshot.known == wanted:
+            return True
+        added: Known = {kind: {} for kind in KINDS}
+        for kind in KINDS:
+            held = snapshot.known[kind]
+            added[kind] = {id: stamp for id, stamp in wanted[kind].items() if held.get(id) != stamp}
+            if len(held) + len(added[kind]) != len(wanted[kind]):  # some went, or were replaced
+                return False
+        stamps = [stamp for kind in KINDS for stamp in added[kind].values()]
+        count, nbytes = len(stamps) + snapshot.count, sum(stamp.nbytes for stamp in stamps) + snapshot.nbytes
+        if count > FRESH_RUNS or nbytes > FRESH_SHARE * snapshot.file_nbytes:
+            return False
+        with contextlib.closing(duckdb.connect(":memory:")) as loader:
+            for kind in KINDS:
+                views.create(loader, kind)
+                if added[kind]:
+                    self._add(loader, kind, added[kind])
+            snapshot.take(loader, wanted)
+        snapshot.count, snapshot.nbytes = count, nbytes
+        return True
+
+    def _made_anew(self, wanted: Known) -> _Snapshot:
+        """Bring a copy of the cached file up to date, which takes its place."""
+        source = self._path if index_file.attach(self._path) is not None else None
+        home, elsewhere = self._copies.folder, Path(tempfile.gettempdir())
+        folders = [home, elsewhere] if files.writable(home) else [elsewhere]
         # From the cached index first; from nothing if it is of no use after all.
-        for source, folder in itertools.product([self._layout.index, None] if cached else [None], folders):
+        for base, folder in itertools.product([source, None] if source else [None], folders):
             copy = folder / f".index.{files.token()}.duckdb"
             try:
-                _update(copy, source, self._layout, wanted)
-                connection = _open(copy)
+                index_file.update(copy, base, wanted, self._add)
+                connection = index_file.attach(copy)
                 if connection is not None:
-                    if folder == root:
-                        os.replace(copy, self._layout.index)
-                    return connection
+                    snapshot = _Snapshot(connection, copy)
+                    if folder == home:
+                        os.replace(copy, self._path)
+                    return snapshot
             except (OSError, duckdb.Error) as error:
-                log.info("no index from %s in %s: %s", source, folder, error)
+                log.info("no index from %s in %s: %s", base, folder, error)
             finally:
                 copy.unlink(missing_ok=True)
                 copy.with_name(copy.name + ".wal").unlink(missing_ok=True)
-        raise StoreFull(f"no index can be made, neither in {root} nor in {elsewhere}: is there space left?")
+        raise StoreFull(f"no index can be made, neither in {home} nor in {elsewhere}: is there space left?")
+
+    def _add(self, connection: duckdb.DuckDBPyConnection, kind: Kind, added: Mapping[str, files.Stamp]) -> None:
+        try:
+            paths = self._copies.paths(kind, added)
+        except MissingFile as error:
+            raise _Vanished from error
+        try:
+            views.insert(connection, kind, paths)
+        except duckdb.Error as error:
+            self._copies.forget(paths)
+            _diagnose(kind, [self._layout.manifest(kind, id) for id in added], error)
 
 
-def _open(path: Path) -> duckdb.DuckDBPyConnection | None:
-    """The index at `path` behind a locked-down connection; None if there is none that works.
+class _Snapshot:
+    """An attached index file, and tables in memory of what came since.
 
-    An own in-memory database attaches the file: connecting to a path would share what this process
-    has open under that name, though another file may be there by now.
+    Args:
+        connection: As `index_file.attach` makes it.
+        path: The file.
     """
-    if not path.is_file():
-        return None
-    config = {"python_enable_replacements": "false", "autoinstall_known_extensions": "false"}
-    connection = duckdb.connect(":memory:", config={**config, "autoload_known_extensions": "false"})
-    try:
-        connection.execute(f"ATTACH {_quoted(str(path))} AS index (READ_ONLY)")
-        for setting in ("temp_directory = ''", "enable_external_access = false", "lock_configuration = true"):
-            connection.execute(f"SET {setting}")
-        size = "SELECT block_size * total_blocks FROM pragma_database_size() WHERE database_name = 'index'"
-        if path.stat().st_size < connection.execute(size).fetchall()[0][0]:
-            return None  # cut short: DuckDB would notice when it reads what is missing
-        if connection.execute("SELECT version FROM index.private.about").fetchall() != [(VERSION,)]:
-            return None
-        for view in VIEWS:
-            connection.execute(f"CREATE VIEW {view} AS FROM index.{view}")
-    except (OSError, duckdb.Error) as error:
-        log.info("the index %s is of no use and will be made again: %s", path, error)
-        return None
-    return connection
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+        self._connection = connection
+        self.file_nbytes = path.stat().st_size
+        self.known = index_file.known(connection)
+        self.count, self.nbytes = 0, 0
+        self._round = 0
+
+    def take(self, loader: duckdb.DuckDBPyConnection, known: Known) -> None:
+        """Add the rows of a connection's tables; connections that were handed out do not see them."""
+        if not self._round:
+            self._connection.execute("CREATE SCHEMA fresh")
+        for view in views.VIEWS:
+            rows = loader.table(view).to_arrow_table()
+            self._connection.register("rows", rows)
+            if not self._round:
+                self._connection.execute(f"CREATE TABLE fresh.{view} AS SELECT *, 0 AS round FROM index.{view} LIMIT 0")
+            self._connection.execute(f"INSERT INTO fresh.{view} SELECT *, {self._round + 1} FROM rows")
+            self._connection.unregister("rows")
+        self.known = known
+        self._round += 1
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection with the views of all that is known now."""
+        cursor = self._connection.cursor()
+        for view in views.VIEWS:
+            parts = [f"FROM index.{view}"]
+            if self._round:
+                parts.append(f"SELECT * EXCLUDE (round) FROM fresh.{view} WHERE round <= {self._round}")
+            cursor.execute(f"CREATE TEMP VIEW {view} AS {' UNION ALL '.join(parts)}")
+        return cursor
 
 
-def _known(connection: duckdb.DuckDBPyConnection, schema: str) -> Known:
-    known: Known = {kind: {} for kind in KINDS}
-    for kind, id, nbytes, mtime_ns in connection.execute(f"FROM {schema}.manifests").fetchall():
-        known[kind][id] = files.Stamp(nbytes, mtime_ns)
-    return known
-
-
-def _update(path: Path, source: Path | None, layout: Layout, wanted: Known) -> None:
-    """Make `path` an index that holds exactly `wanted`, from a copy of `source` where there is one."""
-    if source is not None:
-        shutil.copyfile(source, path)
-    with contextlib.closing(duckdb.connect(str(path))) as connection:
-        connection.execute("CREATE SCHEMA IF NOT EXISTS private")
-        connection.execute(f"CREATE OR REPLACE TABLE private.about AS SELECT {VERSION} AS version")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS private.manifests (kind VARCHAR, id VARCHAR, nbytes BIGINT, mtime_ns BIGINT)"
-        )
-        known = _known(connection, "private")
-        for kind in KINDS:
-            gone = [id for id, stamp in known[kind].items() if wanted[kind].get(id) != stamp]
-            added = {id: stamp for id, stamp in wanted[kind].items() if known[kind].get(id) != stamp}
-            _remove(connection, kind, gone)
-            _add(connection, layout, kind, added)
-
-
-def _remove(connection: duckdb.DuckDBPyConnection, kind: Kind, ids: Sequence[str]) -> None:
-    if ids:
-        for table, _ in _tables(kind):
-            connection.execute(f"DELETE FROM {table} WHERE {kind[:-1]}_id IN (SELECT unnest(?))", [ids])
-        connection.execute("DELETE FROM private.manifests WHERE kind = ? AND id IN (SELECT unnest(?))", [kind, ids])
-
-
-def _add(connection: duckdb.DuckDBPyConnection, layout: Layout, kind: Kind, added: Mapping[str, files.Stamp]) -> None:
-    connection.register("manifests", manifest.SCHEMAS[kind].empty_table())
-    for table, columns in _tables(kind):
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {table} AS SELECT {columns}")
-    connection.unregister("manifests")
-    if not added:
-        return
-    paths = [layout.manifest(kind, id) for id in added]
-    try:
-        _insert(connection, kind, paths)
-    except duckdb.Error as error:
-        _diagnose(kind, paths, error)
-    rows = [(kind, id, *stamp) for id, stamp in added.items()]
-    connection.executemany("INSERT INTO private.manifests VALUES (?, ?, ?, ?)", rows)
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, kind: Kind, paths: Sequence[Path]) -> None:
-    listed = ", ".join(_quoted(str(path)) for path in paths)
-    connection.execute(f"CREATE TEMP VIEW manifests AS FROM read_parquet([{listed}])")
-    newest = connection.execute("SELECT max(format) FROM manifests").fetchall()[0][0]
-    if newest > FORMAT:
-        _diagnose(kind, paths, duckdb.Error(f"format {newest}"))
-    for table, columns in _tables(kind):
-        connection.execute(f"INSERT INTO {table} SELECT {columns}")
-    connection.execute("DROP VIEW manifests")
-
-
-def _diagnose(kind: Kind, paths: Sequence[Path], error: duckdb.Error) -> NoReturn:
+def _diagnose(kind: Kind, paths: Sequence[files.Location], error: duckdb.Error) -> NoReturn:
     """Say which manifest is to blame: reading one by one is slow, so only once something failed."""
     for path in paths:
         try:
@@ -238,12 +205,3 @@ def _diagnose(kind: Kind, paths: Sequence[Path], error: duckdb.Error) -> NoRetur
 
 class _Vanished(Exception):
     """A manifest was removed between listing and reading."""
-
-
-def _tables(kind: Kind) -> list[tuple[str, str]]:
-    """Tables made of one kind's manifests, with what they select from `manifests`."""
-    return [(table, columns) for table, (source, columns) in _TABLES.items() if source == kind]
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
-import shutil
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from store import files
-from store.errors import NewerFormat, NotAStore, StoreNotFound
+from store.errors import AccessDenied, DamagedArray, NewerFormat, NotAStore, StoreError, StoreNotFound, StoreUnreachable
+from store.places import Location, at
 from store.records import FORMAT
 
 Kind = Literal["runs", "samples", "results"]
@@ -19,35 +21,54 @@ KINDS: Final[tuple[Kind, ...]] = ("runs", "samples", "results")
 MARKER: Final = "stepscope.json"
 MANIFEST: Final = ".parquet"
 
+THREADS: Final = 32
+"""Requests at a time: each waits for the network, not for this machine."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Layout:
-    """Paths below one store's folder.
+    """What is where below one store's folder.
 
     Args:
         root: The store's folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Location) -> None:
         self.root = root
-        self.index = root / "index.duckdb"
+        self.is_local = isinstance(root, Path)
 
-    def folder(self, kind: Kind) -> Path:
+    @property
+    def root_url(self) -> str:
+        """What tells this store from all others that this machine can reach."""
+        place, key = at(self.root.resolve() if isinstance(self.root, Path) else self.root)
+        return f"{place.address}/{key}"
+
+    def each(self, action: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """What `action` gives for each of `items`; many at a time where each waits for a server."""
+        if self.is_local:
+            return [action(item) for item in items]
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(action, items))
+
+    def folder(self, kind: Kind) -> Location:
         """Folder of the Zarr groups of one kind."""
         return self.root / kind
 
-    def manifests(self, kind: Kind) -> Path:
+    def manifests(self, kind: Kind) -> Location:
         """Folder of the manifests of one kind."""
         return self.root / "manifests" / kind
 
-    def manifest(self, kind: Kind, id: str) -> Path:
+    def manifest(self, kind: Kind, id: str) -> Location:
         """Manifest of one thing; what has none does not exist."""
         return self.manifests(kind) / f"{id}{MANIFEST}"
 
     def has(self, kind: Kind, id: str) -> bool:
         """Whether the manifest exists: one look at one file."""
-        return _ID.fullmatch(id) is not None and self.manifest(kind, id).is_file()
+        return _ID.fullmatch(id) is not None and files.exists(self.manifest(kind, id))
 
     def listing(self, kind: Kind) -> dict[str, files.Stamp]:
         """Every complete thing of one kind: id → stamp of its manifest."""
@@ -61,7 +82,7 @@ class Layout:
 class Draft:
     """A folder that one writer owns until its manifest is published.
 
-    The folder is `<kind>/<id>` where that is free, else `<kind>/<id>.<token>`: a crashed writer's
+    The folder is `<kind>/<id>` where that is free on a disk, else `<kind>/<id>.<token>`: a crashed writer's
     leftovers never stand in the way, and two writers never share one.
 
     Args:
@@ -74,39 +95,57 @@ class Draft:
         self.layout, self.id = layout, id
         self.kind: Kind = kind
         self._manifest: bytes | None = None
-        self.path = layout.folder(kind) / id
-        while not files.make_folder(self.path):
-            self.path = layout.folder(kind) / f"{id}.{files.token()}"
+        self.path = files.claim(layout.folder(kind), id)
 
     @property
     def relative(self) -> str:
         """The folder as a manifest names it: below the store's root, with forward slashes."""
-        return self.path.relative_to(self.layout.root).as_posix()
+        return f"{self.kind}/{self.path.name}"
+
+    def others(self, values: Mapping[str, int]) -> dict[str, tuple[int, str]]:
+        """Bytes and checksums of all files of the folder but those of `values`, which must be there in these sizes.
+
+        Raises:
+            DamagedArray: one of `values` is not.
+        """
+        there = files.tree(self.path)
+        for name, nbytes in values.items():
+            if name not in there or there[name].nbytes != nbytes:
+                found = f"has {there[name].nbytes} bytes" if name in there else "is not there"
+                raise DamagedArray(f"{self.path / name} was written with {nbytes} bytes and now {found}; begin again")
+        others = sorted(there.keys() - values.keys())
+        checksums = self.layout.each(lambda name: files.checksum(self.path / name), others)
+        return {name: (there[name].nbytes, crc) for name, crc in zip(others, checksums, strict=True)}
 
     def publish(self, manifest: bytes) -> bool:
         """Make the folder durable, then visible. If another writer was first: remove it, and False."""
-        self._manifest = manifest
         files.sync_tree(self.path)
         target = self.layout.manifest(self.kind, self.id)
         files.make_folder(target.parent)
+        self._manifest = manifest
         won = files.publish(target, manifest)
         if not won:
+            self._manifest = None
             self.discard()
         return won
 
     def discard(self) -> None:
-        """Remove the folder unless it is visible; what cannot be removed stays invisible."""
-        if not self._is_visible():
-            shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder unless it is visible, or may become so; what cannot be removed stays invisible."""
+        if not self._may_be_visible():
+            with contextlib.suppress(AccessDenied, StoreUnreachable):
+                files.remove_tree(self.path)
 
-    def _is_visible(self) -> bool:
+    def _may_be_visible(self) -> bool:
         # Asked of the disk: an interrupt may have come between publishing and knowing of it. A manifest
-        # names its folder, so no other writer's has the same bytes.
+        # names its folder, so no other writer's has the same bytes. A server may carry a request out long
+        # after we gave up on it: what it was asked to publish is left to `gc`.
         target = self.layout.manifest(self.kind, self.id)
-        return self._manifest is not None and target.is_file() and target.read_bytes() == self._manifest
+        if self._manifest is None or not self.layout.is_local:
+            return self._manifest is not None
+        return files.exists(target) and files.read(target) == self._manifest
 
 
-def prepare(root: Path, *, create: bool) -> Layout:
+def prepare(root: Location, *, create: bool) -> Layout:
     """Check that `root` is a store that this code reads; with `create`, make one of a new or empty folder.
 
     Raises:
@@ -115,16 +154,22 @@ def prepare(root: Path, *, create: bool) -> Layout:
         NewerFormat: a newer stepscope made it.
         ReadOnlyStore, StoreFull: it cannot be created.
     """
-    if root.exists() and not root.is_dir():
+    found = files.kind(root)
+    if found == "file":
         raise NotAStore(f"{root} is a file; a store is a folder")
     marker = root / MARKER
-    if create and not marker.exists() and _is_blank(root):
+    if create and not files.exists(marker) and _is_blank(root):
         files.make_folder(root)
         files.sync(root.parent)
-        files.publish(marker, json.dumps({"format": FORMAT, "created_by": _version()}).encode())
-    if not root.exists():
+        about = json.dumps({"format": FORMAT, "created_by": _version()}).encode()
+        if files.publish(marker, about) and not isinstance(root, Path) and files.publish(marker, about + b"\n"):
+            raise StoreError(
+                f"the server of {root} ignores If-None-Match, so that writers could overwrite each other's runs; "
+                "use another server, or a folder"
+            )
+    if found == "nothing" and not create:
         raise StoreNotFound(f"there is no store at {root}; check the path, or create one by opening it with mode='a'")
-    if not marker.exists():
+    if not files.exists(marker):
         raise NotAStore(f"{root} is a folder without {MARKER}, so not a store; choose a new or empty folder for one")
     _check_marker(marker)
     layout = Layout(root)
@@ -136,14 +181,15 @@ def prepare(root: Path, *, create: bool) -> Layout:
     return layout
 
 
-def _is_blank(root: Path) -> bool:
+def _is_blank(root: Location) -> bool:
     # Another process may be creating the same store: its unpublished marker does not count.
-    return not root.exists() or all(name.startswith(f".{MARKER}.") for name in os.listdir(root))
+    names = [name for name in files.names(root) if not name.startswith(f".{MARKER}.")]
+    return all(files.kind(root / name) == "nothing" for name in names)  # some servers list what was emptied
 
 
-def _check_marker(marker: Path) -> None:
+def _check_marker(marker: Location) -> None:
     try:
-        number = json.loads(marker.read_bytes())["format"]
+        number = json.loads(files.read(marker))["format"]
     except (ValueError, KeyError, TypeError):
         raise NotAStore(f"{marker} is not a stepscope store's; it should hold a JSON object with a format") from None
     if not isinstance(number, int) or number < 1:

@@ -1,52 +1,58 @@
-"""Arrays of several runs as one lazy xarray.DataArray.
+"""One run's share of what is loaded: which files, which chunks in them, which values in these.
 
 Shape legend: a *file* holds one (step, branch, layer), or bundles the small ones of a step; within it
 an inner chunk is a frame, a layer or everything.
-Everything is checked against the manifests before a lazy array is handed out, and once more when a
-file is read: a missing shard is an error here, never zeros.
+Everything is checked against the manifest before anything is handed out, and once more when a file is read: a
+missing shard is an error here, never zeros.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Final, NamedTuple
 
-import dask.array
 import numpy as np
-import xarray as xr
-from dask.base import tokenize
 from numpy.typing import NDArray
 
-from store import bfloat16, coordinates, dims, files, shard
+from store import coordinates, decoding, dims, encodings, files
 from store.coordinates import Coordinate
-from store.errors import DamagedArray, RaggedRuns, UnknownLabel
-from store.manifest import RunEntry
-from store.selection import Selector, choose, describe
+from store.errors import DamagedArray, UnknownLabel
+from store.manifest import RunEntry, read_run
+from store.places import Location
+from store.selection import Selector, choose
+from store.shard import OpenShard
 from store.zarr_meta import CELL, ArrayMeta
+
+MISSING = -1
+"""Place of a label that a run does not have."""
+
+_TOGETHER: Final = 8 << 20  # bytes of small chunks that one call reads
 
 
 @dataclass(frozen=True)
 class Part:
-    """One run's share of what is loaded.
+    """What is selected of one array of one run.
 
     Attributes:
         entry: The run.
         folder: The array's folder.
         meta: Its description.
         sizes: File name → bytes, from the manifest.
-        positions: What is selected along each axis.
+        positions: What is selected along each axis; `MISSING` stands for what the run lacks.
         coords: Coordinates of the selection.
+        scale: The scales of a lossy array, along its axes but `y` and `x`.
     """
 
     entry: RunEntry
-    folder: Path
+    folder: Location
     meta: ArrayMeta
     sizes: Mapping[str, int]
     positions: tuple[NDArray[np.intp], ...]
     coords: Mapping[str, Coordinate]
+    scale: Part | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,80 +62,138 @@ class Part:
     def check_files(self) -> None:
         """Raise DamagedArray unless every file of the selection is there in its full size."""
         along = [places.tolist() if self.meta.is_cell(axis) else [0] for axis, places in enumerate(self.positions)]
-        for place in itertools.product(*along):
-            file = self.meta.file(place)
-            if file not in self.sizes:
-                raise DamagedArray(f"the manifest of run {self.entry.run.id} does not list {self.folder / file}")
-            files.check(self.folder / file, self.sizes[file])
+        wanted = [self.meta.file(place) for place in itertools.product(*along)]
+        if unlisted := [file for file in wanted if file not in self.sizes]:
+            raise DamagedArray(f"the manifest of run {self.entry.run.id} does not list {self.folder / unlisted[0]}")
+        files.check_all(self.folder, {file: self.sizes[file] for file in wanted})
+        if self.scale is not None:
+            self.scale.check_files()
 
-    def read(self, selection: Sequence[NDArray[np.intp]]) -> NDArray[Any]:
-        """Values at `selection`, positions along each axis among those selected; bfloat16 as float32."""
-        wanted = [places[chosen] for places, chosen in zip(self.positions, selection, strict=True)]
-        own = [self.meta.is_cell(axis) for axis in range(len(wanted))]
-        targets = list(np.ndindex(*(len(at) if alone else 1 for alone, at in zip(own, wanted, strict=True))))
-        out = np.empty(tuple(map(len, wanted)), self.meta.numpy)
-        for target in targets:
-            file = [int(wanted[axis][place]) if own[axis] else 0 for axis, place in enumerate(target)]
-            values = self._read_file(self.meta.file(file), wanted)
-            if len(targets) == 1:  # the usual case, one dask chunk is one file: nothing to put together
-                out = values
-                break
-            where = tuple(slice(at, at + 1) if alone else slice(None) for alone, at in zip(own, target, strict=True))
-            out[where] = values
-        return bfloat16.to_float32(out) if self.meta.dtype == bfloat16.NAME else out
+    def narrowed(self, selection: Sequence[NDArray[np.intp]]) -> Part:
+        """The part at `selection`, positions along each axis among those selected; without coordinates."""
+        positions = tuple(places[chosen] for places, chosen in zip(self.positions, selection, strict=True))
+        scale = self.scale and self.scale.narrowed([selection[axis] for axis in self._scaled])
+        return replace(self, positions=positions, coords={}, scale=scale)
 
-    def _read_file(self, file: str, wanted: Sequence[NDArray[np.intp]]) -> NDArray[Any]:
-        """One file's values, with a length of 1 along the axes of the grid."""
-        split = [self.meta.is_split(axis) for axis in range(len(wanted))]
-        grid = [places if divided else np.zeros(1, np.intp) for divided, places in zip(split, wanted, strict=True)]
-        counts = [size if divided else 1 for divided, size in zip(split, self.meta.shard, strict=True)]
-        chunks = np.ravel_multi_index(np.ix_(*grid), counts).ravel().tolist()
-        values = shard.read(self.folder / file, self.meta, chunks, self.sizes[file])
-        shape = [len(places) * size for places, size in zip(grid, self.meta.inner, strict=True)]
-        values = values.reshape(shape)
-        for axis, places in enumerate(wanted):
-            whole = np.array_equal(places, np.arange(shape[axis]))
-            if not split[axis] and not self.meta.is_cell(axis) and not whole:
-                values = values.take(places, axis)
-        return values
+    def read(self, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
+        """The values, as `dtype` or else as `ArrayMeta.loaded` says; see `work`."""
+        out = np.empty(self.shape, dtype or self.meta.loaded)
+        for step in self.work(out):
+            step()
+        return out
+
+    def work(self, out: NDArray[Any]) -> list[Callable[[], None]]:
+        """What fills `out` with the values: calls for some chunks of a file each, in any order, by any thread.
+
+        Args:
+            out: Of the selection's shape; floats, if places are missing: these become NaN.
+        """
+        there = [places >= 0 for places in self.positions]
+        if not all(one.all() for one in there):
+            return [partial(self._read_some, out, [np.flatnonzero(one) for one in there])]
+        if not out.size:
+            return []
+        scale, within, together = self._scales(), self._within(), max(1, _TOGETHER // self.meta.chunk_nbytes)
+        return [
+            partial(self._read_chunks, file, chunks[start : start + together], within, out, scale)
+            for file, target in self._files()
+            for chunks in [list(self._chunks(target))]
+            for start in range(0, len(chunks), together)
+        ]
+
+    def _read_some(self, out: NDArray[Any], found: Sequence[NDArray[np.intp]]) -> None:
+        out[...] = np.nan
+        if all(map(len, found)):
+            out[np.ix_(*found)] = self.narrowed(found).read(out.dtype)
+
+    def _read_chunks(
+        self,
+        file: str,
+        chunks: Sequence[tuple[int, tuple[slice, ...]]],
+        within: decoding.Within,
+        out: NDArray[Any],
+        scale: NDArray[np.float32] | None,
+    ) -> None:
+        with OpenShard(self.folder / file, self.meta, self.sizes[file]) as shard:
+            shard.expect([number for number, _ in chunks])
+            for number, where in chunks:
+                own = None if scale is None else scale[self._of_scale(where)]
+                decoding.read_chunk(shard, number, within, out[where], own)
+
+    def _files(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Each file with its place in the output, 0 along axes of which a file holds more than one element."""
+        own = [self.meta.is_cell(axis) for axis in range(len(self.shape))]
+        for target in np.ndindex(*(size if alone else 1 for alone, size in zip(own, self.shape, strict=True))):
+            cell = [int(self.positions[axis][at]) if own[axis] else 0 for axis, at in enumerate(target)]
+            yield self.meta.file(cell), target
+
+    def _chunks(self, target: Sequence[int]) -> Iterator[tuple[int, tuple[slice, ...]]]:
+        """Each wanted chunk of a file: its number, and where it goes in the output."""
+        split = [self.meta.is_split(axis) for axis in range(len(self.shape))]
+        for place in np.ndindex(*(size if divided else 1 for divided, size in zip(split, self.shape, strict=True))):
+            inner = [int(self.positions[axis][at]) if split[axis] else 0 for axis, at in enumerate(place)]
+            where = tuple(
+                slice(at, at + 1) if split[axis] else slice(file, file + 1) if self.meta.is_cell(axis) else slice(None)
+                for axis, (at, file) in enumerate(zip(place, target, strict=True))
+            )
+            yield int(np.ravel_multi_index(inner, self.meta.counts)), where
+
+    def _within(self) -> list[NDArray[np.intp] | None]:
+        """What is wanted of each chunk."""
+        sizes = self.meta.inner
+        return [
+            None if size == 1 or np.array_equal(places, np.arange(size)) else places
+            for places, size in zip(self.positions, sizes, strict=True)
+        ]
+
+    @property
+    def _scaled(self) -> list[int]:
+        """Axes that the scales have."""
+        return [axis for axis, dim in enumerate(self.meta.dims) if dim not in encodings.WITHIN]
+
+    def _scales(self) -> NDArray[np.float32] | None:
+        """The selected scales, with a length of 1 along `y` and `x`."""
+        if self.scale is None:
+            return None
+        lengths = zip(self.meta.dims, self.shape, strict=True)
+        return self.scale.read().reshape([1 if dim in encodings.WITHIN else size for dim, size in lengths])
+
+    def _of_scale(self, where: Sequence[slice]) -> tuple[slice, ...]:
+        named = zip(self.meta.dims, where, strict=True)
+        return tuple(slice(None) if dim in encodings.WITHIN else part for dim, part in named)
 
 
-class LazyRuns:
-    """Several parts of equal shape as one array-like `[run, …]` for dask: reads what is indexed, nothing more.
+class Source(NamedTuple):
+    """A run's manifest as it is now: what was read of it and of its arrays is kept, as neither ever changes."""
 
-    Args:
-        parts: One for each run.
-    """
+    manifest: Location
+    root: Location
+    """The store that it belongs to."""
+    stamp: files.Stamp
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self._parts = parts
-        self.shape = (len(parts), *parts[0].shape)
-        self.ndim = len(self.shape)
-        self.dtype = np.result_type(*(_handed_out(part.meta) for part in parts))
-
-    def __getitem__(self, key: tuple[int | slice | list[int], ...]) -> NDArray[Any]:
-        """The values at integers, slices and lists, one for each axis, each for itself (as in xarray)."""
-        places = [np.arange(size, dtype=np.intp)[item] for item, size in zip(key, self.shape, strict=True)]
-        runs, *selection = map(np.atleast_1d, places)
-        each = [self._parts[run].read(selection) for run in runs]
-        values = (each[0][None] if len(each) == 1 else np.stack(each)).astype(self.dtype, copy=False)
-        return values[tuple(0 if place.ndim == 0 else slice(None) for place in places)]
+    def entry(self) -> RunEntry:
+        """What the manifest says; raises as `store.manifest.read_run`."""
+        return _entry(self)
 
 
-def select(entry: RunEntry, site: str, reduction: str, selectors: Mapping[str, Selector]) -> Part:
+class _Array(NamedTuple):
+    """One array of a run, without its values."""
+
+    folder: Location
+    meta: ArrayMeta
+    sizes: Mapping[str, int]
+    coords: Mapping[str, Coordinate]
+
+
+def select(source: Source, site: str, reduction: str, selectors: Mapping[str, Selector]) -> Part:
     """One run's part of `site/reduction`, which it has; files are checked, values are not read.
 
     Raises:
         UnknownLabel: a selector names labels or an axis that the array lacks.
         DamagedArray: a file is missing or has another size than the manifest says.
     """
-    name = f"{site}/{reduction}"
-    info = next(array for array in entry.arrays if (array.site, array.reduction) == (site, reduction))
-    group = entry.path / site / reduction
-    meta = ArrayMeta.read(group / reduction)
-    if (meta.dims, meta.shape, meta.dtype) != (info.dims, info.shape, info.dtype):
-        raise DamagedArray(f"{group / reduction / 'zarr.json'} is not the array that the manifest describes")
-    coords = coordinates.read(group, [dim for dim in meta.dims if dim in (*CELL, dims.FRAME)])
+    name, array = f"{site}/{reduction}", _array(source, site, reduction)
+    meta, coords = array.meta, array.coords
     for axis, selector in selectors.items():
         if selector is not None and axis not in meta.dims:
             raise UnknownLabel(f"{name} has no axis {axis}; it has {', '.join(meta.dims)}")
@@ -138,79 +202,40 @@ def select(entry: RunEntry, site: str, reduction: str, selectors: Mapping[str, S
         labels = coords[dim].values if dim in coords else np.arange(size)
         positions[dim] = choose(labels, selectors.get(dim), axis=dim, array=name)
     part = Part(
-        entry=entry,
-        folder=group / reduction,
+        entry=source.entry(),
+        folder=array.folder,
         meta=meta,
-        sizes={file: nbytes for file, (nbytes, _) in info.shards.items()},
+        sizes=array.sizes,
         positions=tuple(positions.values()),
         coords={key: Coordinate(dim, values[positions[dim]]) for key, (dim, values) in coords.items()},
+        scale=None if meta.encoding == "exact" else _scale(source, site, meta, positions),
     )
     part.check_files()
     return part
 
 
-def stack(parts: Sequence[Part], *, site: str, reduction: str, scalars: Collection[str]) -> xr.DataArray:
-    """The parts as one lazy DataArray; one dask chunk is one file.
-
-    Args:
-        parts: At least one.
-        site: Where in the model.
-        reduction: What is kept of it.
-        scalars: Axes of which one label was asked: they become scalar coordinates.
-
-    Raises:
-        RaggedRuns: their axes or labels differ.
-    """
-    _check_alike(parts, f"{site}/{reduction}")
-    lazy, first = LazyRuns(parts), parts[0]
-    chunks = (1, *(1 if first.meta.is_cell(axis) else size for axis, size in enumerate(first.shape)))
-    name = f"{site}-{reduction}-" + tokenize([(str(part.folder), part.entry.stored, part.positions) for part in parts])
-    meta = np.empty((0,) * lazy.ndim, lazy.dtype)
-    values = dask.array.from_array(cast(Any, lazy), chunks=cast(Any, chunks), name=name, meta=meta)
-    array = xr.DataArray(
-        values,
-        dims=(dims.RUN, *first.meta.dims),
-        coords=_coords(parts),
-        name=reduction,
-        attrs={**first.meta.attributes, "site": site, "reduction": reduction},
-    )
-    return array.isel({axis: 0 for axis in scalars})
+def _scale(source: Source, site: str, meta: ArrayMeta, positions: Mapping[str, NDArray[np.intp]]) -> Part:
+    array = _array(source, site, meta.scale)
+    places = tuple(positions[dim] for dim in array.meta.dims)
+    return Part(source.entry(), array.folder, array.meta, array.sizes, places, coords={})
 
 
-def _coords(parts: Sequence[Part]) -> dict[str, tuple[str | tuple[str, str], NDArray[Any]]]:
-    runs = [part.entry.run for part in parts]
-    coords: dict[str, tuple[str | tuple[str, str], NDArray[Any]]] = {
-        dims.RUN: (dims.RUN, np.array([run.id for run in runs])),
-        "sample_id": (dims.RUN, np.array([run.sample_id for run in runs])),
-        "seed": (dims.RUN, np.array([run.seed for run in runs])),
-    }
-    for name, (dim, values) in parts[0].coords.items():
-        if all(name in part.coords for part in parts):
-            each = [part.coords[name].values for part in parts]
-            alike = all(np.array_equal(values, other) for other in each)
-            coords[name] = (dim, values) if alike else ((dims.RUN, dim), np.stack(each))
-    return coords
+@lru_cache(maxsize=256)
+def _entry(source: Source) -> RunEntry:
+    return read_run(source.manifest, source.root)
 
 
-def _check_alike(parts: Sequence[Part], name: str) -> None:
-    """Raise RaggedRuns unless all parts have the same axes with the same labels."""
-    groups: dict[tuple[tuple[str, tuple[Any, ...]], ...], list[str]] = {}
-    for part in parts:
-        labels = [
-            (dim, tuple(part.coords[dim].values.tolist() if dim in part.coords else range(size)))
-            for dim, size in zip(part.meta.dims, part.shape, strict=True)
-        ]
-        groups.setdefault(tuple(labels), []).append(part.entry.run.id)
-    if len(groups) > 1:
-        common = set(next(iter(groups))).intersection(*groups)
-        told = "; ".join(_tell([axis for axis in axes if axis not in common], ids) for axes, ids in groups.items())
-        raise RaggedRuns(f"the runs of {name} differ: {told}; select alike ones with where=, runs= or step=")
-
-
-def _tell(axes: Sequence[tuple[str, tuple[Any, ...]]], ids: Sequence[str]) -> str:
-    labels = ", ".join(f"{dim} = {describe(np.array(labels))}" for dim, labels in axes) or "fewer axes"
-    return f"{len(ids)} with {labels} ({', '.join(ids[:3])}{', …' if len(ids) > 3 else ''})"
-
-
-def _handed_out(meta: ArrayMeta) -> np.dtype[Any]:
-    return np.dtype(np.float32) if meta.dtype == bfloat16.NAME else meta.numpy
+@lru_cache(maxsize=1024)
+def _array(source: Source, site: str, reduction: str) -> _Array:
+    """What the manifest and the array itself say, which must agree."""
+    entry = source.entry()
+    group = entry.path / site / reduction
+    meta = ArrayMeta.read(group / reduction)
+    for info in entry.arrays:
+        if (info.site, info.reduction) == (site, reduction):
+            told = (info.dims, info.shape, info.dtype, info.encoding)
+            if told == (meta.dims, meta.shape, meta.dtype, meta.encoding):
+                coords = coordinates.read(group, [dim for dim in meta.dims if dim in (*CELL, dims.FRAME)])
+                sizes = {file: nbytes for file, (nbytes, _) in info.shards.items()}
+                return _Array(group / reduction, meta, sizes, coords)
+    raise DamagedArray(f"{group / reduction / 'zarr.json'} is not the array that the manifest describes")

@@ -16,8 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.errors import CorruptManifest, InvalidRecord, NewerFormat
+from store import files
+from store.errors import CorruptManifest, InvalidRecord, NewerFormat, StoreError
 from store.layout import Kind
+from store.places import Location
 from store.records import (
     FORMAT,
     ArrayInfo,
@@ -28,6 +30,7 @@ from store.records import (
     Score,
     StepInfo,
 )
+from store.seal import seal
 from store.token_stats import TokenStats
 
 _text, _int, _real, _flag = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -37,6 +40,7 @@ _FILES = pa.list_(pa.struct({"file": _text, "nbytes": _int, "crc32c": _text}))
 _ARRAY = pa.struct(
     {
         **{"site": _text, "reduction": _text, "dims": _texts, "shape": pa.list_(_int), "dtype": _text},
+        **{"encoding": _text},
         **{"nbytes": _int, "stored": _int, "shards": _FILES},
     }
 )
@@ -50,7 +54,7 @@ _TOKEN_STATS = pa.struct(
         **{"mean": _real, "std": _real, "max": _real, "p99": _real},
     }
 )
-_COMMON = {"format": pa.int32(), "path": _text, "record": _text}
+_COMMON = {"format": pa.int32(), "path": _text, "record": _text, "metadata": _FILES}
 
 SCHEMAS: dict[Kind, pa.Schema] = {
     "runs": pa.schema(
@@ -106,8 +110,10 @@ class RunEntry(NamedTuple):
     """Bytes of all arrays' values, uncompressed."""
     stored: int
     """Bytes of them on disk."""
-    path: Path
+    path: Location
     """The run's Zarr group."""
+    metadata: Files | None
+    """Files of the group that hold no values; None in a manifest from before they were listed."""
 
 
 class SampleEntry(NamedTuple):
@@ -115,7 +121,9 @@ class SampleEntry(NamedTuple):
 
     record: SampleRecord
     files: Files
-    path: Path
+    path: Location
+    metadata: Files | None
+    """As in `RunEntry`."""
 
 
 class StoredResult(NamedTuple):
@@ -124,7 +132,9 @@ class StoredResult(NamedTuple):
     record: ResultRecord
     provenance: Provenance
     files: Files
-    path: Path
+    path: Location
+    metadata: Files | None
+    """None in a manifest from before there was such a column, else empty: `files` are all."""
 
 
 def encode(kind: Kind, columns: Mapping[str, Any]) -> bytes:
@@ -136,9 +146,13 @@ def encode(kind: Kind, columns: Mapping[str, Any]) -> bytes:
     schema = SCHEMAS[kind]
     row = {**columns, "format": FORMAT}
     arrays = [_column(field, row[field.name]) for field in schema]
+    return _to_parquet(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _to_parquet(table: Any) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
+    pq.write_table(table, sink, compression="zstd")
+    return seal(sink.getvalue().to_pybytes())
 
 
 def _column(field: Any, value: Any) -> Any:
@@ -181,6 +195,15 @@ def array_columns(arrays: Sequence[ArrayInfo]) -> dict[str, Any]:
     }
 
 
+def value_files(arrays: Sequence[ArrayInfo]) -> dict[str, int]:
+    """Every file of a run that holds values, below the run's folder → bytes."""
+    return {
+        f"{array.site}/{array.reduction}/{array.reduction}/{file}": nbytes
+        for array in arrays
+        for file, (nbytes, _) in array.shards.items()
+    }
+
+
 def file_rows(files: Files) -> list[dict[str, Any]]:
     """`files` as rows of a column."""
     return [{"file": file, "nbytes": nbytes, "crc32c": crc} for file, (nbytes, crc) in sorted(files.items())]
@@ -206,7 +229,7 @@ def to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def read_run(path: Path, root: Path) -> RunEntry:
+def read_run(path: Location, root: Location) -> RunEntry:
     """The run whose manifest is `path`, in the store at `root`.
 
     Raises:
@@ -226,10 +249,11 @@ def read_run(path: Path, root: Path) -> RunEntry:
             nbytes=row["nbytes"],
             stored=row["stored"],
             path=_inside(root, row["path"], "runs"),
+            metadata=_others(row),
         )
 
 
-def read_sample(path: Path, root: Path) -> SampleEntry:
+def read_sample(path: Location, root: Location) -> SampleEntry:
     """The sample whose manifest is `path`; raises as `read_run`."""
     row = _read(path, "samples")
     with _validated(path):
@@ -237,10 +261,11 @@ def read_sample(path: Path, root: Path) -> SampleEntry:
             record=SampleRecord.model_validate_json(row["record"]),
             files=_files(row["files"]),
             path=_inside(root, row["path"], "samples"),
+            metadata=_others(row),
         )
 
 
-def read_result(path: Path, root: Path) -> StoredResult:
+def read_result(path: Location, root: Location) -> StoredResult:
     """The result whose manifest is `path`; raises as `read_run`."""
     row = _read(path, "results")
     with _validated(path):
@@ -249,15 +274,24 @@ def read_result(path: Path, root: Path) -> StoredResult:
             provenance=Provenance.model_validate_json(row["provenance"]),
             files=_files(row["files"]),
             path=_inside(root, row["path"], "results"),
+            metadata=_others(row),
         )
 
 
-def check(path: Path, kind: Kind) -> None:
+def moved(data: bytes, relative: str) -> bytes:
+    """The manifest `data` for a thing whose folder is now `relative`; all else as it was, unknown columns too."""
+    table = pq.read_table(pa.BufferReader(data))
+    place = table.schema.get_field_index("path")
+    table = table.set_column(place, table.schema.field(place), pa.array([relative], table.schema.field(place).type))
+    return _to_parquet(table)
+
+
+def check(path: Location, kind: Kind) -> None:
     """Raise CorruptManifest or NewerFormat unless the manifest can be read; see `read_run`."""
     _read(path, kind, SCHEMAS[kind].names)
 
 
-def _read(path: Path, kind: Kind, columns: Sequence[str] | None = None) -> dict[str, Any]:
+def _read(path: Location, kind: Kind, columns: Sequence[str] | None = None) -> dict[str, Any]:
     """The one row of a manifest; without `columns`, all but the bulky statistics.
 
     Raises:
@@ -266,26 +300,26 @@ def _read(path: Path, kind: Kind, columns: Sequence[str] | None = None) -> dict[
     """
     names = [name for name in SCHEMAS[kind].names if name != "token_stats"] if columns is None else list(columns)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path if isinstance(path, Path) else pa.BufferReader(files.read(path))) as file:
             number = file.read(columns=["format"]).column("format")[0].as_py()
             if number > FORMAT:
                 raise NewerFormat(f"{path} has format {number}, this stepscope reads up to {FORMAT}; upgrade stepscope")
             return file.read(columns=names).to_pylist()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, StoreError):
         raise
     except (pa.ArrowException, OSError, KeyError, IndexError, TypeError) as error:
-        raise _corrupt(path, error) from error
+        raise corrupt(path, error) from error
 
 
 @contextlib.contextmanager
-def _validated(path: Path) -> Generator[None]:
+def _validated(path: Location) -> Generator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError) as error:
-        raise _corrupt(path, error) from error
+        raise corrupt(path, error) from error
 
 
-def _inside(root: Path, relative: str, kind: Kind) -> Path:
+def _inside(root: Location, relative: str, kind: Kind) -> Location:
     """The folder that a manifest names; a store from elsewhere must not lead out of itself."""
     parts = PurePosixPath(relative).parts
     if len(parts) != 2 or parts[0] != kind or parts[1] == "..":
@@ -293,9 +327,15 @@ def _inside(root: Path, relative: str, kind: Kind) -> Path:
     return root.joinpath(*parts)
 
 
-def _corrupt(path: Path, error: Exception) -> CorruptManifest:
+def corrupt(path: Location, error: Exception) -> CorruptManifest:
+    """The error about a manifest that `error` shows to be none."""
     reason = str(error).strip().splitlines()[0]
     return CorruptManifest(f"the manifest {path} cannot be read ({reason}); restore it from a copy, or delete it")
+
+
+def _others(row: Mapping[str, Any]) -> Files | None:
+    rows = row.get("metadata")
+    return None if rows is None else _files(rows)
 
 
 def _files(rows: Sequence[Mapping[str, Any]]) -> Files:

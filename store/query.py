@@ -8,21 +8,31 @@ from typing import Any
 import duckdb
 
 from store.errors import QueryError
-from store.index import VIEWS
+from store.views import VIEWS
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 """Values for `?` (a sequence) or `$name` (a mapping) in a query."""
 
 
-def run(connection: duckdb.DuckDBPyConnection, query: str, params: Params = None) -> duckdb.DuckDBPyRelation:
-    """The relation that `query` selects.
+Frame = Any
+"""A table that a query may name: a data frame of polars (also lazy) or pandas, or an Arrow table."""
+
+
+def run(
+    connection: duckdb.DuckDBPyConnection, query: str, params: Params = None, frames: Mapping[str, Frame] | None = None
+) -> duckdb.DuckDBPyRelation:
+    """The relation that `query` selects from the views and from `frames`.
 
     The connection is locked down as well (see `store.index`); this check gives the better error.
 
     Raises:
         QueryError: not exactly one statement, not one that selects, or one that DuckDB refuses.
     """
+    if taken := [name for name in frames or {} if name in VIEWS]:
+        raise QueryError(f"{taken[0]} is a view of the store; give your table another name")
     try:
+        for name, frame in (frames or {}).items():
+            connection.register(name, frame)
         statements = connection.extract_statements(query)
         kinds = [statement.type for statement in statements]
         if len(kinds) != 1:

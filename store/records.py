@@ -13,12 +13,23 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 FORMAT: int = 1
 """Version of the on-disk format that this code writes; part of every manifest."""
 
 Json = dict[str, JsonValue]
+
+Encoding = Literal["exact", "int8", "float8"]
+"""How numbers are kept: as they are, or in one byte with a scale for each channel and frame (see `store.encodings`)."""
 
 
 class Record(BaseModel):
@@ -107,6 +118,8 @@ class CaptureItem(Record):
     """Steps kept, sorted; None keeps all."""
     branches: tuple[str, ...] | None = None
     """Branches kept; None keeps the site's own default (`cond` for layers, `guided` for velocity)."""
+    encoding: Encoding = "exact"
+    """How its numbers are kept; as JSON only where it is not `exact`, so that older runs keep their ids."""
 
     @field_validator("layers", "steps")
     @classmethod
@@ -118,6 +131,13 @@ class CaptureItem(Record):
         if min(value) < 0:
             raise ValueError(f"negative numbers are not positions: {min(value)}")
         return tuple(sorted(set(value)))
+
+    @model_serializer(mode="wrap")
+    def _without_default_encoding(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialise(self)
+        if self.encoding == "exact":
+            del fields["encoding"]
+        return fields
 
 
 class CaptureSpec(Record):
@@ -226,15 +246,19 @@ class Sample:
     Args:
         record: Everything that is not an array.
         first_frame: uint8 `[y, x, channel]`, red-green-blue.
-        video: The true video, uint8 `[frame, y, x, channel]`, or None where unknown.
+        video: The true video, uint8 `[frame, y, x, channel]`, or None where unknown. Where several answers are
+            valid, it shows the one that was drawn.
+        videos: A true video of every valid answer, uint8 `[answer, frame, y, x, channel]`; None where there is one
+            answer or none is known, see `answer_videos`.
         regions: bool `[answer, frame, y, x]`: where each valid answer shows, or None.
         tracks: float32 `[object, frame, 2]`: (y, x) in pixels of each object's centre, or None.
+        segmentation: uint8 `[frame, y, x]`: 0 is background, i the i-th object of `tracks`, counted from 1, or None.
 
     Raises:
         ValueError: if a picture has another dtype or rank.
     """
 
-    ARRAYS = ("first_frame", "video", "regions", "tracks")
+    ARRAYS = ("first_frame", "video", "videos", "regions", "tracks", "segmentation")
 
     def __init__(
         self,
@@ -242,14 +266,25 @@ class Sample:
         *,
         first_frame: NDArray[np.uint8],
         video: NDArray[np.uint8] | None = None,
+        videos: NDArray[np.uint8] | None = None,
         regions: NDArray[np.bool_] | None = None,
         tracks: NDArray[np.float32] | None = None,
+        segmentation: NDArray[np.uint8] | None = None,
     ) -> None:
         self.record = record
         self.first_frame = _checked("first_frame", first_frame, "uint8", 3)
         self.video = None if video is None else _checked("video", video, "uint8", 4)
+        self.videos = None if videos is None else _checked("videos", videos, "uint8", 5)
         self.regions = None if regions is None else _checked("regions", regions, "bool", 4)
         self.tracks = None if tracks is None else _checked("tracks", tracks, "float32", 3)
+        self.segmentation = None if segmentation is None else _checked("segmentation", segmentation, "uint8", 3)
+
+    @property
+    def answer_videos(self) -> NDArray[np.uint8] | None:
+        """A true video of every valid answer, uint8 `[answer, frame, y, x, channel]`, or None where unknown."""
+        if self.videos is None and self.video is not None:
+            return self.video[None]
+        return self.videos
 
     @property
     def id(self) -> str:
@@ -282,6 +317,8 @@ class ArrayInfo(Record):
     """Names of the axes, a subsequence of `store.dims.ORDER`."""
     shape: tuple[int, ...]
     dtype: str
+    """As stored; that of a lossy array is `int8` or `uint8`."""
+    encoding: Encoding = "exact"
     nbytes: int
     """Bytes of the values, uncompressed."""
     stored: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +14,8 @@ from store.array_writer import ALONG_STEP, ArrayWriter, Profile
 from store.coordinates import Coordinate
 from store.errors import IncompleteRun, InvalidArray, RunExists
 from store.layout import Draft, Layout
-from store.records import FORMAT, Json, Provenance, Run, Score, StepInfo
+from store.places import Location
+from store.records import FORMAT, Encoding, Json, Provenance, Run, Score, StepInfo
 from store.zarr_meta import CELL, group_json
 
 
@@ -50,7 +50,7 @@ class RunWriter:
         self._done = False
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Location:
         """The run's Zarr group, invisible until `commit`."""
         return self._draft.path
 
@@ -65,6 +65,7 @@ class RunWriter:
         coords: Mapping[str, Any],
         files_along: Sequence[str] = CELL,
         profile: Profile = "fast",
+        encoding: Encoding = "exact",
         attrs: Json | None = None,
     ) -> None:
         """Announce an array before its first block.
@@ -80,6 +81,8 @@ class RunWriter:
             files_along: Axes of which each element is a file of its own: all of step, branch and layer for
                 large cells, only step for small ones, none for a single file.
             profile: See `Profile`.
+            encoding: How floats are kept. A lossy one (see `store.encodings`) also makes the array
+                `<reduction>_scale`; `load` hands out float32 again.
             attrs: The array's attributes, e.g. `{"units": "…"}`.
 
         Raises:
@@ -95,15 +98,18 @@ class RunWriter:
             coords=coords,
             files_along=tuple(files_along),
             profile=profile,
+            encoding=encoding,
             attrs=attrs or {},
         )
         with self._lock:
             if self._done:
                 raise InvalidArray(f"run {self.id} was committed or discarded; {array.name} comes too late")
-            if (site, reduction) in self._arrays:
-                raise InvalidArray(f"{array.name} was added before; each site and reduction once")
-            array.create()
-            self._arrays[site, reduction] = array
+            added = [array] if array.scales is None else [array, array.scales]
+            if taken := [one.name for one in added if (one.site, one.reduction) in self._arrays]:
+                raise InvalidArray(f"{taken[0]} was added before; each site and reduction once")
+            for one in added:
+                one.create()
+                self._arrays[site, one.reduction] = one
 
     def write(self, site: str, reduction: str, index: Mapping[str, int], block: NDArray[Any]) -> None:
         """Write the values of one file, once.
@@ -212,6 +218,7 @@ class RunWriter:
             "trajectory": [step.model_dump() for step in self._steps],
             "scores": [score.model_dump() for score in self._scores],
             "token_stats": manifest.stats_column(stats),
+            "metadata": manifest.file_rows(self._draft.others(manifest.value_files(arrays))),
         }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -11,14 +10,17 @@ from numpy.typing import NDArray
 from store import dims, files, manifest, shard
 from store.errors import DamagedArray
 from store.layout import Draft, Layout
+from store.places import Location
 from store.records import FORMAT, Sample
 from store.zarr_meta import ArrayMeta, group_json
 
 _DIMS: Final[dict[str, tuple[str, ...]]] = {
     "first_frame": (dims.Y, dims.X, dims.CHANNEL),
     "video": (dims.FRAME, dims.Y, dims.X, dims.CHANNEL),
+    "videos": ("answer", dims.FRAME, dims.Y, dims.X, dims.CHANNEL),
     "regions": ("answer", dims.FRAME, dims.Y, dims.X),
     "tracks": ("object", dims.FRAME, "coordinate"),
+    "segmentation": (dims.FRAME, dims.Y, dims.X),
 }
 
 
@@ -53,11 +55,11 @@ def get(layout: Layout, id: str) -> Sample:
     return Sample(entry.record, **arrays)
 
 
-def _write(folder: Path, name: str, array: NDArray[Any]) -> manifest.Files:
+def _write(folder: Location, name: str, array: NDArray[Any]) -> manifest.Files:
     names = _DIMS[name]
-    split = names[0] if array.ndim > 3 or name == "tracks" else ""
+    split = names[0] if name != "first_frame" else ""
     meta = ArrayMeta.sharded(
-        names, array.shape, str(array.dtype), files_along=(), split=split, zstd=True, attributes={}
+        names, array.shape, str(array.dtype), files_along=(), split=split, codec="zstd", attributes={}
     )
     values = np.ascontiguousarray(array, meta.numpy)
     files.make_folder(folder)
@@ -66,13 +68,13 @@ def _write(folder: Path, name: str, array: NDArray[Any]) -> manifest.Files:
     return {f"{name}/{file}": files.write_new(folder / file, shard.encode(values, meta))}
 
 
-def _read(folder: Path, name: str, sizes: manifest.Files) -> NDArray[Any]:
+def _read(folder: Location, name: str, sizes: manifest.Files) -> NDArray[Any]:
     meta = ArrayMeta.read(folder / name)
     file = f"{name}/{meta.file([0] * len(meta.shape))}"
     nbytes, checksum = sizes[file]
     if files.checksum(folder / file) != checksum:
         raise DamagedArray(f"{folder / file} is damaged: its checksum is wrong; put the sample again")
-    return shard.read(folder / file, meta, range(meta.chunks_per_shard), nbytes).reshape(meta.shape)
+    return shard.read(folder / file, meta, nbytes)
 
 
 def _row(sample: Sample, id: str, draft: Draft, written: manifest.Files) -> dict[str, Any]:
@@ -82,4 +84,5 @@ def _row(sample: Sample, id: str, draft: Draft, written: manifest.Files) -> dict
         **{"prompt": record.prompt, "negative_prompt": record.negative_prompt, "answers": record.answers},
         **{"labels": manifest.to_json(record.labels), "has_video": sample.video is not None},
         **{"files": manifest.file_rows(written), "path": draft.relative, "record": record.canonical()},
+        "metadata": manifest.file_rows(draft.others({file: nbytes for file, (nbytes, _) in written.items()})),
     }

@@ -6,98 +6,175 @@ two little-endian uint64 (offset, length), then the CRC-32C of these as a uint32
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Self
 
 import crc32c
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from store import files
+from store import codecs, files, threads
 from store.errors import DamagedArray
+from store.places import Location
 from store.zarr_meta import ArrayMeta
 
+Part = bytes | memoryview
 
-def encode(block: NDArray[Any], meta: ArrayMeta) -> list[bytes | memoryview]:
-    """The parts of a shard's file, in order. Uncompressed values are not copied.
+_AT_ONCE: Final = 8 << 20  # bytes of neighbouring chunks that are fetched by one read
+_PIECE: Final = 1 << 20  # bytes that are read and decoded while they stay in the processor's cache
+
+
+def encode(block: NDArray[Any], meta: ArrayMeta) -> Iterator[Part]:
+    """The parts of a shard's file of exact values, in order. Uncompressed values are not copied.
 
     Args:
-        block: One cell, C-contiguous, dtype `meta.numpy`, any shape of the cell's size.
+        block: One cell, dtype `meta.numpy`, any shape of the cell's size.
         meta: The array's description.
     """
-    values = np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
-    size = meta.chunk_nbytes
-    parts: list[bytes | memoryview] = [values]
-    lengths = np.full(len(values) // size, size, np.uint64)
-    if meta.zstd:
-        codec = pa.Codec("zstd", compression_level=1)
-        starts = range(0, len(values), size)
-        # As bytes: the memory of a compressed Arrow buffer is longer than its contents.
-        parts = [codec.compress(values[start : start + size], asbytes=True) for start in starts]
-        lengths = np.array([len(part) for part in parts], np.uint64)
+    values = np.ascontiguousarray(block).reshape(meta.shard)
+    if meta.codec != "none":
+        return with_index(threads.in_order(partial(codecs.compress, meta.codec), chunks(values, meta)), meta)
+    if _in_order(meta):
+        return with_index([as_bytes(values)], meta)
+    return with_index(map(as_bytes, chunks(values, meta)), meta)
+
+
+def chunks(values: NDArray[Any], meta: ArrayMeta) -> Iterator[NDArray[Any]]:
+    """The inner chunks of one cell, each contiguous, in C order of their places."""
+    for place in np.ndindex(meta.counts):
+        where = tuple(slice(at * size, (at + 1) * size) for at, size in zip(place, meta.inner, strict=True))
+        yield np.ascontiguousarray(values[where])
+
+
+def as_bytes(values: NDArray[Any]) -> memoryview:
+    """Contiguous values as they are stored."""
+    return values.reshape(-1).view(np.uint8).data
+
+
+def with_index(parts: Iterable[Part], meta: ArrayMeta) -> Iterator[Part]:
+    """Parts of one chunk each, or one of all uncompressed chunks, and then the index."""
+    lengths: list[int] = []
+    for part in parts:
+        yield part
+        lengths.append(len(part))
+    if len(lengths) == 1:
+        lengths = [lengths[0] // meta.chunks_per_shard] * meta.chunks_per_shard
     index = np.empty((len(lengths), 2), "<u8")
-    index[:, 0] = np.cumsum(lengths) - lengths
     index[:, 1] = lengths
+    index[:, 0] = np.cumsum(index[:, 1]) - index[:, 1]
     table = index.tobytes()
-    return [*parts, table, crc32c.crc32c(table).to_bytes(4, "little")]
+    yield table
+    yield crc32c.crc32c(table).to_bytes(4, "little")
 
 
-def read(path: Path, meta: ArrayMeta, chunks: Sequence[int], nbytes: int) -> NDArray[Any]:
-    """Some inner chunks of one shard: `[chunk, *shape of a chunk]`, bfloat16 as its bits.
+def _in_order(meta: ArrayMeta) -> bool:
+    """Whether the chunks lie one after the other in a C-contiguous cell."""
+    split = [axis for axis, count in enumerate(meta.counts) if count > 1]
+    return all(meta.inner[axis] == 1 for axis in range(max(split, default=-1) + 1))
+
+
+class OpenShard:
+    """One shard open for reading. Use as a context manager.
 
     Args:
         path: The shard's file.
         meta: The array's description.
-        chunks: Which inner chunks, by position, in the order wanted.
         nbytes: Size that the file must have.
 
     Raises:
         DamagedArray: the file is missing, has another size, or its index fails the checksum.
     """
-    size = meta.chunk_nbytes
-    codec = pa.Codec("zstd") if meta.zstd else None
-    out = np.empty((len(chunks), size), np.uint8)
-    with files.Reader(path) as reader:
-        if reader.nbytes != nbytes:
-            raise DamagedArray(f"{path} has {reader.nbytes} bytes instead of {nbytes}; make the run again")
-        index = _index(reader, meta)
-        for place, (first, count) in _consecutive(chunks):
-            offset, length = int(index[first, 0]), int(index[first : first + count, 1].sum())
-            if codec is None:
-                reader.read_into(out[place : place + count].reshape(-1).data, offset)
-                continue
-            data = memoryview(reader.read(offset, length))
-            for number in range(count):
-                start = int(index[first + number, 0]) - offset
-                packed = data[start : start + int(index[first + number, 1])]
-                out[place + number] = np.frombuffer(_unpack(codec, packed, size, path), np.uint8)
-    return out.view(meta.numpy).reshape(len(chunks), *meta.inner)
 
+    def __init__(self, path: Location, meta: ArrayMeta, nbytes: int) -> None:
+        self.path, self.meta = path, meta
+        self._reader = files.Reader(path)
+        self._held: tuple[int, memoryview] = (0, memoryview(b""))
+        try:
+            if self._reader.nbytes != nbytes:
+                raise DamagedArray(f"{path} has {self._reader.nbytes} bytes instead of {nbytes}; make the run again")
+            self._index = self._read_index()
+        except BaseException:
+            self._reader.__exit__()
+            raise
 
-def _index(reader: files.Reader, meta: ArrayMeta) -> NDArray[np.uint64]:
-    table = 16 * meta.chunks_per_shard
-    data = reader.read(reader.nbytes - table - 4, table + 4)
-    if crc32c.crc32c(data[:table]).to_bytes(4, "little") != data[table:]:
-        raise DamagedArray(f"{reader.path} is damaged: the checksum of its index is wrong; make the run again")
-    return np.frombuffer(data[:table], "<u8").reshape(-1, 2)
+    def expect(self, numbers: Sequence[int]) -> None:
+        """Fetch these chunks by one read, if they are small neighbours."""
+        starts, lengths = self._index[np.asarray(numbers)].T
+        first, end = int(starts.min()), int((starts + lengths).max())
+        if len(numbers) > 1 and end - first <= _AT_ONCE and end - first <= 1.2 * lengths.sum():
+            self._held = (first, memoryview(self._reader.read(first, end - first)))
 
+    def pieces(self, number: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """One inner chunk as (first row, rows): rows `[row, last axis]` as stored, valid until the next piece."""
+        rows, width = self.meta.rows, self.meta.inner[-1]
+        if self.meta.codec != "none" or not isinstance(self.path, Path):  # a server is asked for all of it at once
+            whole = np.empty((rows, width), self.meta.numpy)
+            self.fill(number, whole)
+            yield 0, whole
+            return
+        row_nbytes = width * self.meta.numpy.itemsize
+        step = max(1, _PIECE // row_nbytes)
+        scratch = np.empty((min(step, rows), width), self.meta.numpy)
+        for row in range(0, rows, step):
+            piece = scratch[: min(step, rows - row)]
+            self._read_into(as_bytes(piece), int(self._index[number, 0]) + row * row_nbytes)
+            yield row, piece
 
-def _consecutive(chunks: Sequence[int]) -> list[tuple[int, tuple[int, int]]]:
-    """Group neighbours, to read them at once: (place in the output, (first chunk, how many))."""
-    groups: list[tuple[int, tuple[int, int]]] = []
-    for place, chunk in enumerate(chunks):
-        if groups and sum(groups[-1][1]) == chunk:
-            start, (first, count) = groups[-1]
-            groups[-1] = (start, (first, count + 1))
+    def fill(self, number: int, out: NDArray[Any]) -> None:
+        """One inner chunk as stored, into contiguous `out` of its size.
+
+        Raises:
+            DamagedArray: the file ends before, or the chunk does not decompress.
+        """
+        offset, length = map(int, self._index[number])
+        if self.meta.codec == "none":
+            self._read_into(as_bytes(out), offset)
+            return
+        packed = bytearray(length)
+        self._read_into(memoryview(packed), offset)
+        try:
+            codecs.decompress(self.meta.codec, memoryview(packed), np.frombuffer(as_bytes(out), np.uint8))
+        except ValueError as error:
+            raise DamagedArray(
+                f"{self.path} is damaged: a chunk of it does not decompress ({error}); make the run again"
+            ) from error
+
+    def row(self, number: int, row: int) -> NDArray[Any]:
+        """One row of an uncompressed chunk: its values along the last axis."""
+        out = np.empty(self.meta.inner[-1], self.meta.numpy)
+        self._read_into(as_bytes(out), int(self._index[number, 0]) + row * out.nbytes)
+        return out
+
+    def _read_into(self, target: memoryview, offset: int) -> None:
+        start, held = self._held
+        if start <= offset and offset + len(target) <= start + len(held):
+            target[:] = held[offset - start : offset - start + len(target)]
         else:
-            groups.append((place, (chunk, 1)))
-    return groups
+            self._reader.read_into(target, offset)
+
+    def _read_index(self) -> NDArray[np.uint64]:
+        table = 16 * self.meta.chunks_per_shard
+        data = self._reader.read(self._reader.nbytes - table - 4, table + 4)
+        if crc32c.crc32c(data[:table]).to_bytes(4, "little") != data[table:]:
+            raise DamagedArray(f"{self.path} is damaged: the checksum of its index is wrong; make the run again")
+        return np.frombuffer(data[:table], "<u8").reshape(-1, 2)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._reader.__exit__()
 
 
-def _unpack(codec: Any, packed: memoryview, size: int, path: Path) -> memoryview:
-    try:
-        return memoryview(codec.decompress(packed, decompressed_size=size))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DamagedArray(f"{path} is damaged: a chunk of it does not decompress; make the run again") from error
+def read(path: Location, meta: ArrayMeta, nbytes: int) -> NDArray[Any]:
+    """All values of one shard as stored, in the shape of its cell; raises as `OpenShard` and its `fill`."""
+    out = np.empty(meta.shard, meta.numpy)
+    with OpenShard(path, meta, nbytes) as shard:
+        shard.expect(range(meta.chunks_per_shard))
+        for number, place in enumerate(np.ndindex(meta.counts)):
+            chunk = np.empty(meta.inner, meta.numpy)
+            shard.fill(number, chunk)
+            out[tuple(slice(at * size, (at + 1) * size) for at, size in zip(place, meta.inner, strict=True))] = chunk
+    return out

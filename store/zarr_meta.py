@@ -11,15 +11,16 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store import bfloat16, dims, files
+from store import bfloat16, codecs, dims, files
+from store.codecs import Codec
 from store.errors import DamagedArray
-from store.records import Json
+from store.places import Location
+from store.records import Encoding, Json
 
 STRING: Final = "string"
 DTYPES: Final = (
@@ -31,12 +32,14 @@ DTYPES: Final = (
 CELL: Final[tuple[str, ...]] = (dims.STEP, dims.BRANCH, dims.LAYER)
 """Leading axes. Each element of them is a file of its own, unless the writer bundles small ones."""
 
+ENCODING: Final = "encoding"
+"""Attribute of a lossy array: its `name`, the array of its `scale`, the dtype that it was made `of`."""
+
 BUNDLE: Final = 1 << 20
 """Bytes: a file of several cells is one inner chunk up to this size; a larger one has a chunk for each cell."""
 
 _BYTES: Final[Json] = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC32C: Final[Json] = {"name": "crc32c"}
-_ZSTD: Final[Json] = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
 _VLEN: Final[Json] = {"name": "vlen-utf8"}
 
 
@@ -50,7 +53,7 @@ class ArrayMeta:
         dtype: One of `DTYPES`, or `string`.
         shard: Shape of one file's part of the array.
         chunk: Shape of the parts within a file; None for a plain array.
-        zstd: Whether inner chunks are compressed.
+        codec: How inner chunks are compressed.
         attributes: The array's own, e.g. its unit.
     """
 
@@ -59,13 +62,13 @@ class ArrayMeta:
     dtype: str
     shard: tuple[int, ...]
     chunk: tuple[int, ...] | None = None
-    zstd: bool = False
+    codec: Codec = "none"
     attributes: Json = field(default_factory=dict[str, Any])
 
     @property
     def numpy(self) -> np.dtype[Any]:
         """How NumPy holds the values; bfloat16 as its bits."""
-        return np.dtype("<u2") if self.dtype == bfloat16.NAME else np.dtype(self.dtype).newbyteorder("<")
+        return bfloat16.numpy_dtype(self.dtype)
 
     @property
     def nbytes(self) -> int:
@@ -83,6 +86,16 @@ class ArrayMeta:
         return self.shard if self.chunk is None else self.chunk
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of inner chunks along each axis of one file."""
+        return tuple(size // inner for size, inner in zip(self.shard, self.inner, strict=True))
+
+    @property
+    def rows(self) -> int:
+        """Rows of an inner chunk: places along all its axes but the last."""
+        return math.prod(self.inner[:-1])
+
+    @property
     def chunk_nbytes(self) -> int:
         """Bytes of one inner chunk, uncompressed."""
         return math.prod(self.inner) * self.numpy.itemsize
@@ -90,7 +103,27 @@ class ArrayMeta:
     @property
     def chunks_per_shard(self) -> int:
         """Number of inner chunks in one file."""
-        return math.prod(self.shard) // math.prod(self.inner)
+        return math.prod(self.counts)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How numbers are kept."""
+        return self._said.get("name", "exact")
+
+    @property
+    def scale(self) -> str:
+        """Name of the array of a lossy array's scales."""
+        return self._said["scale"]
+
+    @property
+    def _said(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", self.attributes.get(ENCODING, {}))
+
+    @property
+    def loaded(self) -> np.dtype[Any]:
+        """What readers are given."""
+        floats = self.dtype == bfloat16.NAME or self.encoding != "exact"
+        return np.dtype(np.float32) if floats else self.numpy
 
     @classmethod
     def sharded(
@@ -101,7 +134,7 @@ class ArrayMeta:
         *,
         files_along: Sequence[str],
         split: str,
-        zstd: bool,
+        codec: Codec,
         attributes: Json,
     ) -> ArrayMeta:
         """An array of values: a file for each place along the axes `files_along`.
@@ -115,7 +148,7 @@ class ArrayMeta:
         whole = cls(dims=tuple(names), shape=tuple(shape), dtype=dtype, shard=shard, chunk=shard)
         within = (split,) if not bundled else CELL if whole.chunk_nbytes > BUNDLE else ()
         chunk = tuple(1 if name in within else size for name, size in zip(names, shard, strict=True))
-        return replace(whole, chunk=chunk, zstd=zstd, attributes=attributes)
+        return replace(whole, chunk=chunk, codec=codec, attributes=attributes)
 
     def is_cell(self, axis: int) -> bool:
         """Whether every element of an axis is in a file of its own."""
@@ -131,19 +164,18 @@ class ArrayMeta:
 
     def to_json(self) -> bytes:
         """As Zarr v3 metadata."""
-        inner: list[Json] = [_BYTES, _ZSTD] if self.zstd else [_BYTES]
         if self.dtype == STRING:
-            codecs: list[Json] = [_VLEN, _CRC32C]
+            pipeline: list[Json] = [_VLEN, _CRC32C]
         elif self.chunk is None:
-            codecs = [_BYTES, _CRC32C]
+            pipeline = [_BYTES, _CRC32C]
         else:
             configuration = {
                 "chunk_shape": list(self.chunk),
-                "codecs": inner,
+                "codecs": [_BYTES, *codecs.to_json(self.codec, self.numpy.itemsize)],
                 "index_codecs": [_BYTES, _CRC32C],
                 "index_location": "end",
             }
-            codecs = [cast(Json, {"name": "sharding_indexed", "configuration": configuration})]
+            pipeline = [cast(Json, {"name": "sharding_indexed", "configuration": configuration})]
         return _dump(
             {
                 "zarr_format": 3,
@@ -153,7 +185,7 @@ class ArrayMeta:
                 "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(self.shard)}},
                 "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
                 "fill_value": self._fill_value(),
-                "codecs": codecs,
+                "codecs": pipeline,
                 "attributes": self.attributes,
                 "dimension_names": list(self.dims),
             }
@@ -168,15 +200,14 @@ class ArrayMeta:
         return "NaN" if "float" in self.dtype else 0
 
     @classmethod
-    def read(cls, folder: Path) -> ArrayMeta:
+    def read(cls, folder: Location) -> ArrayMeta:
         """From `folder/zarr.json`.
 
         Raises:
             DamagedArray: if it is missing or not one that this code wrote.
         """
         path = folder / "zarr.json"
-        with files.Reader(path) as reader:
-            text = reader.read(0, reader.nbytes)
+        text = files.read(path)
         try:
             return cls._from_json(json.loads(text))
         except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -186,18 +217,20 @@ class ArrayMeta:
     def _from_json(cls, node: dict[str, Any]) -> ArrayMeta:
         codec = node["codecs"][0]
         sharded = codec["name"] == "sharding_indexed"
-        inner = codec["configuration"]["codecs"] if sharded else []
+        inner = [part["name"] for part in codec["configuration"]["codecs"]] if sharded else []
         meta = cls(
             dims=tuple(node["dimension_names"]),
             shape=tuple(node["shape"]),
             dtype=node["data_type"],
             shard=tuple(node["chunk_grid"]["configuration"]["chunk_shape"]),
             chunk=tuple(codec["configuration"]["chunk_shape"]) if sharded else None,
-            zstd=inner[-1:] == [_ZSTD],
+            codec=inner[1] if len(inner) > 1 else "none",
             attributes=node["attributes"],
         )
         if json.loads(meta.to_json()) != node:
             raise ValueError("it uses parts of Zarr that stepscope does not write")
+        if meta.encoding not in get_args(Encoding):
+            raise ValueError(f"its encoding {meta.encoding!r} is unknown")
         return meta
 
 
@@ -206,15 +239,14 @@ def group_json(attributes: Json) -> bytes:
     return _dump({"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
-def read_group(folder: Path) -> dict[str, Any]:
+def read_group(folder: Location) -> dict[str, Any]:
     """A group's attributes.
 
     Raises:
         DamagedArray: if its `zarr.json` is missing or none.
     """
     path = folder / "zarr.json"
-    with files.Reader(path) as reader:
-        text = reader.read(0, reader.nbytes)
+    text = files.read(path)
     try:
         return json.loads(text)["attributes"]
     except (ValueError, KeyError, TypeError) as error:

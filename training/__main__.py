@@ -1,6 +1,7 @@
 """Train, export, measure and describe `tinywan`.
 
-    python -m training --out build/tinywan --device cuda --compile
+    python -m training --out build/tinywan --compile
+    torchrun --nproc-per-node 4 -m training --out build/tinywan --compile
     python -m training measure install card --out build/tinywan
 
 Stages run in the order in which they are named here; each continues or skips what an earlier try has done.
@@ -10,85 +11,166 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from interp.worlds import worlds
-from training import card, evaluate, measure, model, transformer, vae
-from training.config import Config, preset
+from training import card, evaluate, experts, few_step, measure, model, parallel, ship, transformer, vae
+from training.config import Config, Fit, preset
+from training.session import Session
 
-MODELS = Path(__file__).parent.parent / "interp" / "models"
-CARD = Path(__file__).parent.parent / "docs" / "model-card.md"
-STAGES = ("vae", "transformer", "export", "evaluate", "measure", "install", "card")
-TRAINING = STAGES[:4]
+ROOT = Path(__file__).parent.parent
+TRAINING = ("vae", "transformer", "export", "choose", "few_step", "experts", "evaluate")
+DRY = ("maze", "tic_tac_toe", "rotation")
+"""Families of a dry run."""
+F = TypeVar("F", bound=Fit)
 log = logging.getLogger("training")
 
 
-def main() -> None:
-    """Run the stages that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__.splitlines()[0])
-    parser.add_argument("stages", nargs="*", help=f"of {', '.join(STAGES)}; by default {', '.join(TRAINING)}")
+def stages(session: Session, *, parcel: Path, root: Path) -> dict[str, Callable[[], object]]:
+    """Every stage by name, in order. The first rank alone runs those that only write.
+
+    Args:
+        session: Of the run.
+        parcel: Folder that `ship` writes and `unship` reads.
+        root: Repository in which the model is installed and described.
+    """
+    config = session.config
+    alone: dict[str, Callable[[], object]] = {
+        "unship": partial(ship.unship, config, parcel),
+        "restore": partial(ship.restore, config),
+        "export": lambda: model.export(session.parts(), config, guidance=config.evaluation.guidances[0]),
+        "ship": partial(ship.ship, config, parcel),
+        "measure": partial(measure.measure, config),
+        "install": partial(install, config, root),
+        "card": partial(card.write, config, root / "docs" / "model-card.md"),
+    }
+    together: dict[str, Callable[[], object]] = {
+        "vae": partial(vae.train, session),
+        "transformer": partial(transformer.train, session),
+        "choose": partial(evaluate.choose, session),
+        "few_step": partial(few_step.train, session),
+        "experts": partial(experts.train, session),
+        "evaluate": partial(evaluate.evaluate, session),
+    }
+    every = together | {name: partial(first_alone, call) for name, call in alone.items()}
+    return {name: every[name] for name in ("unship", "restore", *TRAINING, "ship", "measure", "install", "card")}
+
+
+def first_alone(call: Callable[[], object]) -> None:
+    """Run `call` on the first rank while the others wait."""
+    if parallel.first():
+        call()
+    parallel.barrier()
+
+
+def install(config: Config, root: Path) -> None:
+    """Put the exported folder in the package, in the place of what was there."""
+    folder = root / "interp" / "models" / "tinywan"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(config.model_folder, folder)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stages", nargs="*", help=f"by default {', '.join(TRAINING)}")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, results and the model")
     parser.add_argument("--preset", choices=("full", "dry"), default="full", help="dry runs every line in minutes")
-    parser.add_argument("--families", nargs="+", default=["maze"], help=f"of {', '.join(worlds.names())}")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
+    parser.add_argument("--families", nargs="+", help=f"all where not given: {', '.join(worlds.names())}")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--compile", action="store_true", help="compile the autoencoder and the transformer's blocks")
+    parser.add_argument("--vae-minutes", type=float, help="end the VAE by the clock, not by steps")
+    parser.add_argument("--minutes", type=float, help="likewise for the transformer, filling its pool included")
+    parser.add_argument("--few-step-minutes", type=float, help="likewise for the few-step LoRA")
+    parser.add_argument("--expert-minutes", type=float, help="likewise for each expert")
     parser.add_argument("--vae-steps", type=int, help="instead of the preset's")
     parser.add_argument("--steps", type=int, help="of the transformer, instead of the preset's")
+    parser.add_argument("--batch", type=int, help="of the transformer, on each device")
+    parser.add_argument("--rate", type=float, help="of the transformer, at its peak")
+    parser.add_argument("--pool", type=int, help="samples whose latents each device holds")
+    parser.add_argument("--n", type=int, help="test samples for each family, split and difficulty")
+    parser.add_argument("--eval-dtype", choices=("float32", "bfloat16"), help="of the denoiser when it is measured")
+    parser.add_argument("--workers", type=int, help="scoring processes on each device; 0 scores in the main one")
+    parser.add_argument("--ship", type=Path, metavar="DIR", help="folder that `ship` writes and `unship` reads")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    unknown = sorted(set(options.stages) - set(STAGES))
-    if unknown:
-        parser.error(f"no stage {', '.join(unknown)}; there are {', '.join(STAGES)}")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    return parser
+
+
+def configure(options: argparse.Namespace) -> Config:
+    """The run's configuration: a preset with what the command line changes."""
+    cuda = options.device == "cuda"
+    known = worlds.names()
+    dry = tuple(name for name in DRY if name in known)
     config = preset(
         options.preset,
         out=options.out,
-        families=tuple(options.families),
+        families=tuple(options.families or (dry if options.preset == "dry" else known)),
         seed=options.seed,
         device=options.device,
         compile=options.compile,
     )
-    if options.vae_steps:
-        config = replace(config, vae=replace(config.vae, steps=options.vae_steps))
-    if options.steps:
-        config = replace(config, transformer=replace(config.transformer, steps=options.steps))
-    for stage in STAGES:
-        if stage in (options.stages or TRAINING):
-            log.info("stage %s", stage)
-            run(stage, config)
+    if cuda and options.preset == "full":
+        config = replace(config, chunk=8192)
+    cores = (os.cpu_count() or 1) // int(os.environ.get("WORLD_SIZE", "1"))
+    evaluation = replace(
+        config.evaluation,
+        n=options.n or config.evaluation.n,
+        dtype=options.eval_dtype or ("bfloat16" if cuda else "float32"),
+        workers=(max(1, cores - 1) if cuda else 0) if options.workers is None else options.workers,
+    )
+    main = replace(
+        config.transformer,
+        batch=options.batch or config.transformer.batch,
+        rate=options.rate or config.transformer.rate,
+        pool=options.pool or config.transformer.pool,
+    )
+    return replace(
+        config,
+        vae=_until(config.vae, options.vae_steps, options.vae_minutes),
+        transformer=_until(main, options.steps, options.minutes),
+        few_step=_until(config.few_step, None, options.few_step_minutes),
+        experts=_until(config.experts, None, options.expert_minutes),
+        evaluation=evaluation,
+    )
 
 
-def run(stage: str, config: Config) -> None:
-    """Run one stage."""
-    if stage == "evaluate":
-        evaluate.evaluate(config)
-    elif stage == "measure":
-        measure.measure(config)
-    elif stage == "install":
-        shutil.copytree(config.model_folder, MODELS / "tinywan", dirs_exist_ok=True)
-    elif stage == "card":
-        CARD.write_text(card.render(config))
-    else:
-        _train(stage, config)
+def _until(fit: F, steps: int | None, minutes: float | None) -> F:
+    """`fit` until `steps` or `minutes`, whichever comes first; where only minutes are given, until then."""
+    if minutes is not None:
+        return replace(fit, steps=steps, minutes=minutes)
+    return replace(fit, steps=steps or fit.steps)
 
 
-def _train(stage: str, config: Config) -> None:
-    parts = model.build(config.model, seed=config.seed)
-    for part in (parts.vae, parts.text_encoder, parts.transformer):
-        part.to(config.device)
-    if stage == "vae":
-        return vae.train(config, parts)
-    vae.load(config, parts)
-    parts.vae.eval().requires_grad_(False)
-    if stage == "transformer":
-        return transformer.train(config, parts)
-    transformer.load(config, parts)
-    model.export(parts, config, guidance=config.evaluation.guidances[0])
-    return None
+def main() -> None:
+    """Run the stages that the command line names."""
+    parser = arguments()
+    options = parser.parse_args()
+    config = configure(options)
+    root = ROOT if options.preset == "full" else config.out / "installed"  # a dry run leaves the repository alone
+    calls = stages(Session(config), parcel=options.ship or config.out / "ship", root=root)
+    unknown = sorted(set(options.stages) - set(calls))
+    if unknown:
+        parser.error(f"no stage {', '.join(unknown)}; there are {', '.join(calls)}")
+    with parallel.ranks(config.device):
+        level = logging.INFO if parallel.first() else logging.WARNING
+        logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        for name, call in calls.items():
+            if name in (options.stages or TRAINING):
+                log.info("stage %s", name)
+                start = time.monotonic()
+                call()
+                log.info("stage %s took %.0f s", name, time.monotonic() - start)
 
 
 if __name__ == "__main__":

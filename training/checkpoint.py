@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -23,9 +23,9 @@ def save(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -
     os.replace(partial, path)
 
 
-def load(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and record of `path`."""
-    with safe_open(path, framework="pt", device=device) as file:
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, on the CPU, and record of `path`."""
+    with safe_open(path, framework="pt") as file:
         record = json.loads(file.metadata()["record"])
         return {name: file.get_tensor(name) for name in file.keys()}, record  # noqa: SIM118 - not a mapping
 
@@ -62,9 +62,3 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: Iterable[str], te
         name, moment = key.rsplit("/", 1)
         state[numbers[name]][moment] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def trainable(module: nn.Module) -> tuple[list[str], list[nn.Parameter]]:
-    """Names and weights of `module`, in one order."""
-    pairs = list(module.named_parameters())
-    return [name for name, _ in pairs], [parameter for _, parameter in pairs]

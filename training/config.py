@@ -1,59 +1,120 @@
-"""Every choice of a training run, in one place; `PRESETS` names two sets of them."""
+"""Every choice of a training run, in one place; `preset` names two sets of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from interp.worlds import FRAMES, SIZE
+
+WEIGHTS: Mapping[str, int] = {"maze": 3, "weighted_grid": 2, "key_door": 2}
+"""Turns that a family takes where it is more than one: what has more to learn is shown more."""
+TRAINED = ("vae", "transformer", "few_step", "expert_high", "expert_low")
+"""What has a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Shapes of tinywan. One latent cell, and so one token, is one 8×8-pixel cell of a world's board."""
 
-    latent_channels: int = 16
-    vae_dim: int = 16
+    latent_channels: int = 24
+    vae_dim: int = 24
+    vae_decoder_dim: int = 32
     vae_mult: tuple[int, ...] = (1, 2, 4)
     vae_patch: int = 2
     """Pixels folded into channels before the first convolution, as Wan2.2-TI2V-5B does: a quarter of the cost."""
     layers: int = 12
     heads: int = 8
     head_dim: int = 32
-    ffn_dim: int = 1024
+    ffn_dim: int = 1280
     text_dim: int = 128
-    text_layers: int = 2
+    text_layers: int = 3
     max_sequence_length: int = 48
     shift: float = 3.0
     """Of the flow-matching schedule, in training and in sampling."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VaeConfig:
-    """How the autoencoder is trained."""
+class Fit:
+    """How one set of weights is trained: AdamW on half a cosine, which ends when steps or minutes are used up."""
 
-    steps: int = 9000
-    batch: int = 32
-    rate: float = 2e-3
-    kl: float = 3e-5
-    """Weight of the KL term against the mean absolute error, both means over their elements."""
+    steps: int | None = None
+    """None leaves the end to `minutes`."""
+    minutes: float | None = None
+    """Of wall time for the whole stage, filling the pool included; None leaves the end to `steps`."""
+    batch: int
+    """Samples a step on each device."""
+    rate: float
+    warmup: int = 200
+    weight_decay: float = 0.01
+    ema: float = 0.0
+    """Decay of the averaged weights; 0 averages none."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
+class VaeConfig(Fit):
+    """How the autoencoder is trained."""
+
+    steps: int | None = 9000
+    batch: int = 32
+    rate: float = 1.5e-3
+    weight_decay: float = 1e-4
+    kl: float = 3e-5
+    """Weight of the KL term against the mean absolute error, both means over their elements."""
+    pool: int = 32_768
+    """Videos that each device draws from, of every family and split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig(Fit):
     """How transformer and text encoder are trained, jointly."""
 
-    steps: int = 2800
+    steps: int | None = 6000
     batch: int = 256
     rate: float = 6e-4
-    warmup: int = 200
     ema: float = 0.999
     drop_prompt: float = 0.1
-    pool: int = 98_304
-    """Samples whose latents are held on the device."""
-    refresh: int = 1024
+    pool: int = 131_072
+    """Samples whose latents each device holds."""
+    refresh: int = 8192
     """Samples of the pool that are replaced by new ones every `refresh_every` steps."""
-    refresh_every: int = 64
+    refresh_every: int = 192
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewStepConfig(Fit):
+    """How the few-step LoRA is distilled."""
+
+    steps: int | None = 1200
+    batch: int = 128
+    rate: float = 1e-3
+    warmup: int = 50
+    weight_decay: float = 0.0
+    ema: float = 0.99
+    rank: int = 16
+    sampler_steps: int = 4
+    substeps: int = 6
+    """Teacher's steps for one of the student's."""
+    prompts: int = 10_240
+    """Teacher's trajectories in each round, on all devices together."""
+    rounds: int = 2
+    """In the first, inputs are the teacher's; later, where the student itself would be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertsConfig(Fit):
+    """How the two experts are specialised, each as a LoRA on its own noise levels."""
+
+    steps: int | None = 1000
+    batch: int = 128
+    rate: float = 1e-3
+    warmup: int = 50
+    weight_decay: float = 0.0
+    ema: float = 0.99
+    rank: int = 16
+    boundary_ratio: float = 0.85
+    """Noise level from which on the high-noise expert runs: with shift 3, in 7 of 20 steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +124,25 @@ class EvaluationConfig:
     n: int = 200
     """Samples for each family, split and difficulty."""
     steps: int = 20
-    guidances: tuple[float, ...] = (1.5, 3.0, 5.0)
+    guidances: tuple[float, ...] = (1.5, 2.5, 4.0)
     """Tried on validation samples; the best one is shipped."""
-    n_choice: int = 96
-    """Validation samples for each guidance, and for each number of steps."""
+    n_choice: int = 30
+    """Validation samples of a family, for each guidance, number of steps and variant."""
+    n_reconstruction: int = 8
+    """True videos for each family, split and difficulty that go through the VAE."""
     other_steps: tuple[int, ...] = (4, 10, 50)
-    batch: int = 200
+    n_ambiguous: int = 4
+    """Ambiguous samples of a family of which `seeds` videos are made."""
+    seeds: int = 200
+    n_evidence: int = 32
+    """Ambiguous samples of a family whose x̂0 is read at every step."""
+    n_failures: int = 8
+    """Failed samples in the picture."""
+    batch: int = 400
+    dtype: str = "float32"
+    """Of the denoiser; the VAE and the text encoder stay in float32."""
+    workers: int = 0
+    """Processes on each device that make and score samples; 0 does it in this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +151,31 @@ class Config:
 
     out: Path
     families: tuple[str, ...] = ("maze",)
+    weights: Mapping[str, int] = field(default_factory=lambda: WEIGHTS)
     seed: int = 0
     device: str = "cpu"
     compile: bool = False
+    chunk: int = 1024
+    """Samples drawn at once: many, so that a GPU is not kept waiting by the number of its kernels."""
+    checkpoint_seconds: float = 60.0
     height: int = SIZE
     width: int = SIZE
     frames: int = FRAMES
     model: ModelConfig = field(default_factory=ModelConfig)
     vae: VaeConfig = field(default_factory=VaeConfig)
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    few_step: FewStepConfig = field(default_factory=FewStepConfig)
+    experts: ExpertsConfig = field(default_factory=ExpertsConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def checkpoint(self, stage: str) -> Path:
+        """File of one of `TRAINED`."""
+        return self.out / f"{stage}.safetensors"
+
+    @property
+    def measured(self) -> Path:
+        """Where parts of an evaluation are kept."""
+        return self.out / "measured"
 
     @property
     def model_folder(self) -> Path:
@@ -95,15 +184,30 @@ class Config:
 
 
 def preset(name: str, *, out: Path, **changes: object) -> Config:
-    """The choices called `name`: `full` is what is shipped, `dry` runs every line in a minute on a CPU."""
+    """The choices called `name`: `full` is what is shipped, `dry` runs every line in minutes on a CPU."""
     config = Config(out=out)
     if name == "dry":
         config = replace(
             config,
-            vae=replace(config.vae, steps=4, batch=2),
+            chunk=24,
+            model=replace(config.model, layers=2, heads=2, ffn_dim=64, text_dim=32, text_layers=1),
+            vae=replace(config.vae, steps=4, batch=2, pool=8),
             transformer=replace(config.transformer, steps=4, batch=4, warmup=2, pool=12, refresh=6, refresh_every=2),
+            few_step=replace(config.few_step, steps=4, batch=2, warmup=2, prompts=4, substeps=2),
+            experts=replace(config.experts, steps=2, batch=2, warmup=2),
             evaluation=replace(
-                config.evaluation, n=2, steps=2, guidances=(1.5, 3.0), n_choice=3, other_steps=(1,), batch=3
+                config.evaluation,
+                n=2,
+                steps=3,
+                guidances=(1.5, 3.0),
+                n_choice=3,
+                n_reconstruction=1,
+                other_steps=(1,),
+                n_ambiguous=1,
+                seeds=2,
+                n_evidence=1,
+                n_failures=2,
+                batch=6,
             ),
         )
     elif name != "full":

@@ -5,24 +5,39 @@ Shapes: n samples, F = 17 video frames, H×W pixels, C latent channels, T = 5 la
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from interp.worlds import worlds
-from training import onepass
+from interp.worlds import FRAMES, SIZE, worlds
+from training import onepass, parallel
 from training.config import Config
 
-CHUNK = 1024
-"""Samples drawn at once."""
 ENCODE = 256
 """Videos encoded at once."""
 RESERVED = 1 << 40
 """World seeds from here on belong to training, so whatever is generated with a smaller one is held out."""
+STREAMS = ("transformer", "vae")
+Encoder = Callable[[AutoencoderKLWan, Tensor], tuple[Tensor, Tensor]]
+"""`onepass.encode`, compiled or not."""
+
+
+def stream(config: Config, purpose: str) -> int:
+    """World seed of this rank's samples for one of `STREAMS`: no two runs, purposes or ranks share one."""
+    return RESERVED + (config.seed * len(STREAMS) + STREAMS.index(purpose)) * 1024 + parallel.rank()
+
+
+class Cell(NamedTuple):
+    """One kind of sample in a mix."""
+
+    family: str
+    split: str
+    difficulty: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,28 +48,40 @@ class Mix:
     seed: int
     device: str
     splits: tuple[str, ...] = ("in_domain",)
+    weights: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Turns of a family in each round; one where it is not named."""
 
-    def cells(self) -> list[tuple[str, str, str]]:
-        """Family, split and difficulty that take turns."""
-        return [(f, split, d) for f in self.families for split in self.splits for d in worlds[f].difficulties]
+    def turns(self) -> list[tuple[Cell, int]]:
+        """One round: whose turn it is, and which of its turns."""
+        cells = [
+            Cell(family, split, difficulty)
+            for family in self.families
+            for split in self.splits
+            for difficulty in worlds[family].difficulties
+        ]
+        most = max(self.weights.get(family, 1) for family in self.families)
+        return [(cell, nth) for nth in range(most) for cell in cells if nth < self.weights.get(cell.family, 1)]
 
     def draw(self, start: int, n: int) -> tuple[Tensor, list[str]]:
         """Samples `start` to `start + n`, in that order: videos uint8 `[n, F, H, W, 3]` and prompts."""
-        videos: list[Tensor] = []
-        prompts: list[str] = []
-        drawn: list[Tensor] = []
-        cells = self.cells()
-        numbers = torch.arange(start, start + n, device=self.device)
-        for turn, (family, split, difficulty) in enumerate(cells):
-            mine = numbers[numbers % len(cells) == turn]
-            if len(mine):
-                index = mine // len(cells)
-                batch = worlds[family].draw(index, seed=self.seed, difficulty=difficulty, split=split)
-                videos.append(batch.video)
-                prompts += batch.prompts
-                drawn.append(mine)
-        order = torch.cat(drawn).argsort()
-        return torch.cat(videos)[order], [prompts[i] for i in order.tolist()]
+        turns = self.turns()
+        videos = torch.empty(n, FRAMES, SIZE, SIZE, 3, dtype=torch.uint8, device=self.device)
+        prompts = [""] * n
+        numbers: dict[Cell, tuple[list[int], list[int]]] = {}
+        share = {cell: nth + 1 for cell, nth in turns}  # the last turn of a cell tells how many it has
+        for position in range(n):
+            lap, turn = divmod(start + position, len(turns))
+            cell, nth = turns[turn]
+            positions, indices = numbers.setdefault(cell, ([], []))
+            positions.append(position)
+            indices.append(lap * share[cell] + nth)
+        for cell, (positions, indices) in numbers.items():
+            index = torch.tensor(indices, device=self.device)
+            batch = worlds[cell.family].draw(index, seed=self.seed, difficulty=cell.difficulty, split=cell.split)
+            videos[torch.tensor(positions, device=self.device)] = batch.video
+            for position, prompt in zip(positions, batch.prompts, strict=True):
+                prompts[position] = prompt
+        return videos, prompts
 
 
 def latent_grid(config: Config) -> tuple[int, int, int]:
@@ -67,6 +94,11 @@ def to_model(video: Tensor) -> Tensor:
     return video.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
 
 
+def to_uint8(video: Tensor) -> Tensor:
+    """The inverse of `to_model`, clamped."""
+    return (video.float() * 127.5 + 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1)
+
+
 def condition_video(video: Tensor) -> Tensor:
     """What the pipeline encodes as image condition: the first frame, then zeros (mid grey)."""
     condition = torch.zeros_like(video)
@@ -75,23 +107,27 @@ def condition_video(video: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
+def encode(vae: AutoencoderKLWan, video: Tensor, *, run: Encoder = onepass.encode) -> Tensor:
     """Normalised modes of the posterior, as the pipeline makes them, float32 `[n, C, T, h, w]`."""
-    latents = torch.cat([onepass.encode(vae, part)[0] for part in video.split(ENCODE)])
-    mean, std = (
-        torch.tensor(values, device=latents.device).view(1, -1, 1, 1, 1)
-        for values in (vae.config["latents_mean"], vae.config["latents_std"])
-    )
+    latents = torch.cat([run(vae, part)[0] for part in video.split(ENCODE)])
+    mean, std = moments(vae, latents)
     return (latents - mean) / std
 
 
+@torch.no_grad()
 def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
-    """Normalised latents `[n, C, T, h, w]` as video in -1…1."""
+    """Normalised latents `[n, C, T, h, w]` as video in -1…1, clamped as the pipeline clamps it."""
+    mean, std = moments(vae, latents)
+    return torch.cat([onepass.decode(vae, part).clamp(-1, 1) for part in (latents * std + mean).split(ENCODE)])
+
+
+def moments(vae: AutoencoderKLWan, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the latents, `[1, C, 1, 1, 1]`."""
     mean, std = (
-        torch.tensor(values, device=latents.device).view(1, -1, 1, 1, 1)
+        torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1, 1)
         for values in (vae.config["latents_mean"], vae.config["latents_std"])
     )
-    return vae.decode(latents * std + mean).sample
+    return mean, std
 
 
 def mask_channels(like: Tensor) -> Tensor:
@@ -102,43 +138,64 @@ def mask_channels(like: Tensor) -> Tensor:
 
 
 class LatentPool:
-    """Latents, image conditions and prompt tokens of many samples, on the device; old ones are replaced."""
+    """Latents, image conditions and prompt tokens of the newest samples of a stream, on the device.
+
+    Args:
+        config: Sizes, families and the stream's seed.
+        vae: Trained; it encodes.
+        tokenizer: Of the prompts.
+    """
 
     def __init__(self, config: Config, vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._config = config
-        self._vae = vae
-        self._tokenizer = tokenizer
-        self._mix = Mix(families=config.families, seed=RESERVED + config.seed, device=config.device)
+        self._config, self._vae, self._tokenizer = config, vae, tokenizer
+        self._mix = Mix(
+            families=config.families,
+            seed=stream(config, "transformer"),
+            device=config.device,
+            weights=config.weights,
+        )
         n, channels = config.transformer.pool, config.model.latent_channels
         self._latents = torch.zeros(n, channels, *latent_grid(config), dtype=torch.float16, device=config.device)
         self._condition = torch.zeros_like(self._latents)
         self._ids = torch.zeros(n, config.model.max_sequence_length, dtype=torch.int64, device=config.device)
-        self._empty = self._tokens([""])[0]
+        self._end = 0
+        self._compiled: Encoder = torch.compile(onepass.encode, dynamic=False) if config.compile else onepass.encode
+        self.empty = self._tokens([""])[0]
+        """Token ids of the empty prompt."""
 
-    def fill(self, start: int, n: int) -> Iterator[int]:
-        """Put samples `start` to `start + n` of the stream in; yields how many are in after each chunk."""
-        for done in range(0, n, CHUNK):
-            size = min(CHUNK, n - done)
-            rows = torch.arange(start + done, start + done + size, device=self._config.device) % len(self._latents)
-            video, prompts = self._mix.draw(start + done, size)
-            pixels = to_model(video)
-            self._latents[rows] = encode(self._vae, pixels).half()
-            self._condition[rows] = encode(self._vae, condition_video(pixels)).half()
+    def advance(self, end: int, *, report: Callable[[int], None] = lambda done: None) -> None:
+        """Hold the samples before number `end` of the stream, as many as there is room for.
+
+        Args:
+            end: Samples of the stream that have been seen, from its beginning.
+            report: Told how many samples are in after each chunk.
+        """
+        start = max(self._end, end - len(self._latents))
+        for first in range(start, end, self._config.chunk):
+            size = min(self._config.chunk, end - first)
+            video, prompts = self._mix.draw(first, size)
+            rows = torch.arange(first, first + size, device=self._config.device) % len(self._latents)
+            for part, places in zip(video.split(ENCODE), rows.split(ENCODE), strict=True):
+                pixels = to_model(part).contiguous(memory_format=torch.channels_last_3d)
+                run = self._compiled if len(part) == ENCODE else onepass.encode  # compiled for one size only
+                self._latents[places] = encode(self._vae, pixels, run=run).half()
+                self._condition[places] = encode(self._vae, condition_video(pixels), run=run).half()
             self._ids[rows] = self._tokens(prompts)
-            yield done + size
+            report(first + size - start)
+        self._end = max(self._end, end)
 
     def _tokens(self, prompts: list[str]) -> Tensor:
         length = self._config.model.max_sequence_length
         encoded = self._tokenizer(prompts, padding="max_length", max_length=length, truncation=True)
         return torch.tensor(encoded["input_ids"], device=self._config.device)
 
-    def batch(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, n: int, generator: torch.Generator, *, drop: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
         """`n` random samples: latents and condition float32 `[n, C, T, h, w]`, token ids int64 `[n, length]`.
 
-        A part of the prompts is replaced by the empty one, for classifier-free guidance.
+        A share `drop` of the prompts is replaced by the empty one, for classifier-free guidance.
         """
         device = self._latents.device
         rows = torch.randint(len(self._latents), (n,), generator=generator, device=device)
-        dropped = torch.rand(n, 1, generator=generator, device=device) < self._config.transformer.drop_prompt
-        ids = torch.where(dropped, self._empty, self._ids[rows])
+        dropped = torch.rand(n, 1, generator=generator, device=device) < drop
+        ids = torch.where(dropped, self.empty, self._ids[rows])
         return self._latents[rows].float(), self._condition[rows].float(), ids

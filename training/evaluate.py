@@ -1,198 +1,217 @@
-"""Stage `evaluate`: success of the exported folder, sampled through the real pipeline.
+"""Stages `choose` and `evaluate`: what the exported folder can do, sampled through the real pipeline.
 
-A sample is *solved* when its overall score is at least 0.9. Guidance is chosen on validation samples; the
-table is measured on test samples. Both come from seeds that training never uses.
+Guidance is chosen on validation samples; the table is measured on test samples. Both come from seeds that training
+never uses. Ranks share the work, and the first one writes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import math
+import os
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import WanImageToVideoPipeline
-from numpy.typing import NDArray
 
 from interp.worlds import SPLITS, worlds
-from store.records import Sample
-from training import checkpoint, data, model, transformer, vae
-from training.config import Config
+from training import ambiguity, checkpoint, data, experts, failures, model, parallel, scoring, success
+from training.config import TRAINED, Config
+from training.sampling import Sampler
+from training.scoring import Cell
+from training.session import Session
+from training.success import Request, Settings
 
-VALIDATION_SEED, TEST_SEED = 101, 202
-SOLVED = 0.9
+FAILURES = "model-failures.webp"
 log = logging.getLogger("training")
 
 
-class Interval(NamedTuple):
-    """A proportion with its 95 % Wilson interval."""
-
-    value: float
-    low: float
-    high: float
+def path(config: Config) -> Path:
+    """What `evaluate` writes, for the card."""
+    return config.out / "evaluation.json"
 
 
-def wilson(hits: int, n: int, *, z: float = 1.959964) -> Interval:
-    """The Wilson score interval of `hits` out of `n`."""
-    p = hits / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)))
+def choices(config: Config) -> Path:
+    """What `choose` writes."""
+    return config.out / "choices.json"
 
 
-class BatchedPipeline(WanImageToVideoPipeline):
-    """The pipeline for several first frames at once, which the original repeats instead of pairing."""
-
-    def prepare_latents(
-        self, image, batch_size, channels, height, width, frames, dtype, device, generator, latents, last_image
-    ):
-        """The original's result for each picture with its own generator, stacked."""
-        pairs = [
-            super(BatchedPipeline, self).prepare_latents(
-                image[i : i + 1], 1, channels, height, width, frames, dtype, device, generator[i], latents, last_image
-            )
-            for i in range(batch_size)
-        ]
-        return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
-
-
-def sample_videos(
-    pipe: WanImageToVideoPipeline,
-    samples: Sequence[Sample],
-    config: Config,
-    *,
-    steps: int,
-    guidance: float,
-    seed: int = 0,
-) -> NDArray[np.uint8]:
-    """One video for each sample, uint8 `[n, F, H, W, 3]`; noise from a CPU generator seeded with `seed`."""
-    pictures = torch.from_numpy(np.stack([sample.first_frame for sample in samples])).permute(0, 3, 1, 2) / 255
-    videos = pipe(
-        image=pictures,
-        prompt=[sample.record.prompt for sample in samples],
-        negative_prompt=[""] * len(samples),
-        height=config.height,
-        width=config.width,
-        num_frames=config.frames,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        generator=[torch.Generator().manual_seed(seed) for _ in samples],
-        max_sequence_length=config.model.max_sequence_length,
-        output_type="np",
-    ).frames
-    return np.round(np.asarray(videos) * 255).astype(np.uint8)
+def choose(session: Session) -> None:
+    """Sample validation samples with each guidance and write the best one into the exported folder."""
+    config = session.config
+    options, cells = config.evaluation, success.validation(config)
+    asked = [Settings(options.steps, guidance) for guidance in options.guidances]
+    with scoring.executor(options.workers) as pool:
+        found = success.measure(Sampler(session), pool, [Request(settings, cells) for settings in asked])
+    rows = [success.by_family(found, settings, cells) for settings in asked]
+    best = max(rows, key=lambda row: (row["solved"]["value"], row["overall"], -row["guidance"]))
+    log.info("guidance %s", {row["guidance"]: row["solved"]["value"] for row in rows})
+    if parallel.first():
+        model.set_guidance(config, best["guidance"])
+        _write(choices(config), {"guidance": best["guidance"], "by_guidance": rows})
+    parallel.barrier()
 
 
-def success(
-    pipe: WanImageToVideoPipeline, samples: Sequence[Sample], config: Config, *, steps: int, guidance: float
-) -> dict[str, Any]:
-    """Share of solved samples with its interval, and the mean scores."""
-    scores: list[dict[str, float]] = []
-    for first in range(0, len(samples), config.evaluation.batch):
-        part = samples[first : first + config.evaluation.batch]
-        videos = sample_videos(pipe, part, config, steps=steps, guidance=guidance)
-        scores += [
-            worlds[sample.record.family].score(sample, video) for sample, video in zip(part, videos, strict=True)
-        ]
-    solved = wilson(sum(bool(score["overall"] >= SOLVED) for score in scores), len(scores))
-    means = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
-    return {"n": len(scores), "solved": solved._asdict(), **means}
+def evaluate(session: Session) -> None:
+    """Measure the exported folder and its variants; writes `evaluation.json` and a picture of failures.
+
+    What an earlier try has measured of the same files with the same options is taken from there.
+    """
+    config, options = session.config, session.config.evaluation
+    chosen = json.loads(choices(config).read_text())
+    shipped = Settings(options.steps, chosen["guidance"])
+    sampler = Sampler(session)
+    with scoring.executor(options.workers) as pool:
+        parts = {
+            "table": lambda: _table(sampler, pool, shipped),
+            "variants": lambda: _variants(sampler, pool, shipped),
+            "ambiguous": lambda: ambiguity.measure(sampler, pool, steps=shipped.steps, guidance=shipped.guidance),
+            "reconstruction": lambda: reconstruction(sampler, pool),
+        }
+        done = {name: _once(config, name, call) for name, call in parts.items()}
+    if parallel.first():
+        table = done["table"]["found"]
+        failed = [failures.Failure(Cell(*cell), overall) for cell, overall in table["failed"]]
+        failures.draw(sampler, failed, shipped, config.out / FAILURES)
+        result = {
+            "families": list(config.families),
+            "steps": options.steps,
+            "guidance": chosen["guidance"],
+            "dtype": options.dtype,
+            "cells": table["cells"],
+            "by_guidance": chosen["by_guidance"],
+            **done["variants"]["found"],
+            "high_steps": experts.high_steps(config),
+            "ambiguous": done["ambiguous"]["found"],
+            "reconstruction": done["reconstruction"]["found"],
+            "training": training(config),
+            "device": torch.cuda.get_device_name() if config.device == "cuda" else "CPU",
+            "devices": parallel.size(),
+            "seconds": sum(part["seconds"] for part in done.values()),
+        }
+        _write(path(config), result)
+    parallel.barrier()
 
 
-def evaluate(config: Config) -> dict[str, Any]:
-    """Measure the exported folder; writes `evaluation.json` and the chosen guidance into `stepscope.json`."""
-    start, options = time.monotonic(), config.evaluation
-    pipe = BatchedPipeline.from_pretrained(config.model_folder).to(config.device)
-    pipe.set_progress_bar_config(disable=True)
-    validation = [
-        sample
-        for family in config.families
-        for sample in worlds[family].generate(options.n_choice, seed=VALIDATION_SEED)
-    ]
-    choices = {g: success(pipe, validation, config, steps=options.steps, guidance=g) for g in options.guidances}
-    log.info("guidance %s", {g: choice["solved"]["value"] for g, choice in choices.items()})
-    guidance = max(choices, key=lambda g: (choices[g]["solved"]["value"], choices[g]["overall"], -g))
-    _write_guidance(config, guidance)
-    cells: list[dict[str, Any]] = []
-    for family in config.families:
-        for split in SPLITS:
-            for difficulty in worlds[family].difficulties:
-                samples = worlds[family].generate(options.n, seed=TEST_SEED, difficulty=difficulty, split=split)
-                cell = success(pipe, samples, config, steps=options.steps, guidance=guidance)
-                cells.append({"family": family, "split": split, "difficulty": difficulty, **cell})
-                log.info("%s %s %s %s", family, split, difficulty, cell["solved"])
-    by_steps = {
-        steps: success(pipe, validation, config, steps=steps, guidance=guidance) for steps in options.other_steps
-    }
-    result = {
-        "families": config.families,
-        "steps": options.steps,
-        "guidance": guidance,
-        "cells": cells,
-        "by_guidance": [{"guidance": g, **choice} for g, choice in choices.items()],
-        "by_steps": [{"steps": s, **choice} for s, choice in by_steps.items()],
-        "full_precision": _full_precision(config, validation, guidance),
-        "reconstruction": reconstruction(config, pipe, validation),
-        "training": training(config),
-        "device": torch.cuda.get_device_name() if config.device.startswith("cuda") else "CPU",
-        "seconds": time.monotonic() - start,
-    }
-    (config.out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+def _once(config: Config, name: str, call: Callable[[], Any]) -> dict[str, Any]:
+    """What `call` finds and how long it takes, from the file of an earlier try where there is one."""
+    file, wanted = config.measured / f"{name}.json", _fingerprint(config)
+    if file.exists() and (known := json.loads(file.read_text()))["fingerprint"] == wanted:
+        return known
+    start = time.monotonic()
+    result = {"found": call(), "seconds": time.monotonic() - start, "fingerprint": wanted}
+    if parallel.first():  # all ranks are through: each measurement ends by gathering
+        _write(file, result)
+    log.info("measured %s in %.0f s", name, result["seconds"])
     return result
 
 
-def training(config: Config) -> dict[str, Any]:
-    """How long the stages took and how much they saw."""
-    vae_record, transformer_record = (checkpoint.record(stage.path(config)) for stage in (vae, transformer))
-    options = config.transformer
-    refreshes = (options.steps - 1) // options.refresh_every
+def _fingerprint(config: Config) -> str:
+    """Hash of the exported folder and of all that decides what is measured."""
+    options = replace(config.evaluation, batch=0, workers=0)
+    sha = hashlib.sha256(repr((config.families, options)).encode())
+    for file in sorted(file for file in config.model_folder.rglob("*") if file.is_file()):
+        sha.update(f"{file.relative_to(config.model_folder)}\n".encode() + file.read_bytes())
+    return sha.hexdigest()
+
+
+def _table(sampler: Sampler, pool: Executor, shipped: Settings) -> dict[str, Any]:
+    """Success on the test samples, cell by cell, and a choice of failed ones."""
+    options = sampler.config.evaluation
+    cells = tuple(
+        Cell(family, split, difficulty, success.TEST_SEED, options.n)
+        for family in sampler.config.families
+        for split in SPLITS
+        for difficulty in worlds[family].difficulties
+    )
+    found = success.measure(sampler, pool, [Request(shipped, cells)])
     return {
-        "vae_steps": vae_record["step"],
-        "vae_batch": config.vae.batch,
-        "vae_seconds": vae_record["seconds"],
-        "transformer_steps": transformer_record["step"],
-        "transformer_batch": options.batch,
-        "transformer_seconds": transformer_record["seconds"],
-        "samples_made": options.pool + refreshes * options.refresh,
+        "cells": [
+            {"family": c.family, "split": c.split, "difficulty": c.difficulty, **success.summary(found[shipped, c])}
+            for c in cells
+        ],
+        "failed": failures.pick({cell: found[shipped, cell] for cell in cells}, options.n_failures),
+    }
+
+
+def _variants(sampler: Sampler, pool: Executor, shipped: Settings) -> dict[str, Any]:
+    """Other numbers of steps, the LoRAs, and the weights before rounding, on the validation samples."""
+    config = sampler.config
+    cells = success.validation(config)
+    by_steps = [shipped._replace(steps=steps) for steps in config.evaluation.other_steps]
+    variants = {
+        "as_trained": shipped._replace(variant="as trained"),
+        "few_step": Settings(config.few_step.sampler_steps, 1.0, "few-step"),
+        "two_experts": shipped._replace(variant="two experts"),
+    }
+    found = success.measure(sampler, pool, [Request(settings, cells) for settings in (*by_steps, *variants.values())])
+    return {
+        "by_steps": [success.by_family(found, settings, cells) for settings in by_steps],
+        **{name: success.by_family(found, settings, cells) for name, settings in variants.items()},
+    }
+
+
+def training(config: Config) -> dict[str, Any]:
+    """How long the stages took and how much they saw, as their checkpoints tell."""
+    told = ("step", "seconds", "devices", "batch", "rate", "samples")
+    stages = {name: checkpoint.record(config.checkpoint(name)) for name in TRAINED}
+    return {
+        "stages": {name: {key: record[key] for key in told if key in record} for name, record in stages.items()},
         "seed": config.seed,
     }
 
 
-def reconstruction(config: Config, pipe: WanImageToVideoPipeline, samples: Sequence[Sample]) -> dict[str, float]:
-    """What the VAE loses on true videos: pixel error (0-255), PSNR in dB, and the scores of what comes back."""
-    videos = np.stack([sample.video for sample in samples if sample.video is not None])
-    with torch.no_grad():
-        pixels = data.to_model(torch.from_numpy(videos).to(config.device))
-        parts = pixels.split(data.ENCODE)
-        decoded = torch.cat([data.decode(pipe.vae, data.encode(pipe.vae, part)) for part in parts])
-        error = (decoded - pixels) * 127.5
-        back = (decoded * 127.5 + 127.5).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
-    scores = [worlds[s.record.family].score(s, video)["overall"] for s, video in zip(samples, back, strict=True)]
+def reconstruction(sampler: Sampler, pool: Executor) -> dict[str, Any]:
+    """What the VAE loses on true videos, family by family: pixel error (0-255), PSNR in dB, scores of what is back."""
+    config = sampler.config
+    cells = [
+        Cell(family, split, difficulty, success.VALIDATION_SEED, config.evaluation.n_reconstruction)
+        for family in config.families
+        for split in SPLITS
+        for difficulty in worlds[family].difficulties
+    ]
+    mine = parallel.own(cells)
+    asked = [(cell, pool.submit(scoring.truths, cell)) for cell in mine]
+    vae = sampler.pipe("shipped").vae
+    submitted = []
+    for cell, future in asked:
+        with torch.no_grad():
+            true = torch.from_numpy(future.result()).to(config.device)
+            pixels = data.to_model(true)
+            decoded = data.decode(vae, data.encode(vae, pixels))
+            error = (decoded - pixels) * 127.5
+            numbers = float(error.abs().mean()), float(error.pow(2).mean())
+            submitted.append((cell, *numbers, pool.submit(scoring.scores, cell, data.to_uint8(decoded).cpu().numpy())))
+    known = parallel.gather(
+        [
+            (cell, absolute, squared, [score["overall"] for score in scores.result()])
+            for cell, absolute, squared, scores in submitted
+        ]
+    )
+    families = {family: _lost([each for each in known if each[0].family == family]) for family in config.families}
+    return {**_lost(known), "families": families}
+
+
+def _lost(known: Sequence[tuple[Cell, float, float, list[float]]]) -> dict[str, float]:
+    overall = [score for *_, scores in known for score in scores]
+    weights = [cell.n for cell, *_ in known]
     return {
-        "n": len(samples),
-        "mean_absolute_error": float(error.abs().mean()),
-        "psnr": float(10 * torch.log10(255**2 / error.pow(2).mean())),
-        "overall_mean": float(np.mean(scores)),
-        "overall_min": float(np.min(scores)),
+        "n": len(overall),
+        "mean_absolute_error": float(np.average([absolute for _, absolute, *_ in known], weights=weights)),
+        "psnr": float(10 * np.log10(255**2 / np.average([squared for _, _, squared, _ in known], weights=weights))),
+        "overall_mean": float(np.mean(overall)),
+        "overall_min": float(np.min(overall)),
     }
 
 
-def _full_precision(config: Config, samples: Sequence[Sample], guidance: float) -> dict[str, Any]:
-    """The same success with the weights as trained, before they were rounded for shipping."""
-    parts = model.build(config.model, seed=config.seed)
-    for part in (parts.vae, parts.text_encoder, parts.transformer):
-        part.to(config.device).eval()
-    vae.load(config, parts)
-    transformer.load(config, parts)
-    pipe = BatchedPipeline(**parts.components())
-    pipe.set_progress_bar_config(disable=True)
-    return success(pipe, samples, config, steps=config.evaluation.steps, guidance=guidance)
-
-
-def _write_guidance(config: Config, guidance: float) -> None:
-    file = config.model_folder / "stepscope.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"guidance": guidance}, indent=2) + "\n")
+def _write(file: Path, result: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=2) + "\n")
+    os.replace(partial, file)

@@ -6,48 +6,79 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import WanImageToVideoPipeline
+from safetensors import safe_open
 
 from interp.memory import keep_pages
-from interp.worlds import worlds
-from training import data, model
+from training import data, few_step, lora, model, scoring
 from training.config import Config
-from training.evaluate import sample_videos
+from training.sampling import sample
+from training.scoring import Cell
 
 THREADS = 2
+LIMIT = 64 << 20
+"""Bytes that the whole folder may have."""
+
+
+class TooBig(ValueError):
+    """A folder that may not be shipped."""
 
 
 def measure(config: Config) -> dict[str, Any]:
-    """Time sampling, encoding and decoding on two CPU threads; writes `cpu.json`."""
+    """Time sampling, encoding and decoding on two CPU threads; writes `cpu.json`.
+
+    Raises:
+        TooBig: if the folder has more than `LIMIT` bytes.
+    """
     keep_pages()
     torch.set_num_threads(THREADS)
-    pipe = WanImageToVideoPipeline.from_pretrained(config.model_folder)
+    folder = config.model_folder
+    sizes = {
+        part.name: sum(file.stat().st_size for file in part.rglob("*") if file.is_file())
+        for part in sorted(folder.iterdir())
+    }
+    if sum(sizes.values()) > LIMIT:
+        raise TooBig(f"{folder} has {sum(sizes.values()) / 2**20:.1f} MiB, more than {LIMIT >> 20}")
+    pipe = WanImageToVideoPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    settings = json.loads((config.model_folder / "stepscope.json").read_text())
-    sample = worlds[config.families[0]].generate(1, seed=0)[0]
-    pixels = data.to_model(torch.from_numpy(sample.video)[None])
+    settings = model.settings(config)
+    cell = Cell(config.families[0], "in_domain", "easy", 0, 1)
+    pictures, prompts = scoring.questions(cell)
+    pixels = data.to_model(torch.from_numpy(scoring.truths(cell)))
     latents = data.encode(pipe.vae, pixels)
-    with torch.no_grad():
-        result = {
-            "threads": THREADS,
-            "sample_seconds": _median(
-                lambda: sample_videos(pipe, [sample], config, steps=settings["steps"], guidance=settings["guidance"]),
-                repeats=3,
-            ),
-            "encode_seconds": _median(lambda: data.encode(pipe.vae, pixels)),
-            "decode_seconds": _median(lambda: data.decode(pipe.vae, latents)),
-            "parameters": {n: model.parameters(getattr(pipe, n)) for n in ("transformer", "text_encoder", "vae")},
-            "bytes": {
-                folder.name: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-                for folder in sorted(config.model_folder.iterdir())
-                if folder.is_dir()
-            },
-        }
+
+    def run(steps: int, guidance: float) -> Callable[[], object]:
+        return lambda: sample(pipe, pictures, prompts, config, seeds=[0], steps=steps, guidance=guidance)
+
+    result: dict[str, Any] = {
+        "threads": THREADS,
+        "sample_seconds": _median(run(settings["steps"], settings["guidance"]), repeats=3),
+        "encode_seconds": _median(lambda: data.encode(pipe.vae, pixels)),
+        "decode_seconds": _median(lambda: data.decode(pipe.vae, latents)),
+        "parameters": {n: model.parameters(getattr(pipe, n)) for n in ("transformer", "text_encoder", "vae")},
+        "loras": {file.relative_to(folder).as_posix(): weights(file) for file in lora_files(config)},
+        "bytes": sizes,
+    }
+    lora.fuse(pipe, folder / few_step.FOLDER / few_step.WEIGHTS)
+    result["few_step_seconds"] = _median(run(config.few_step.sampler_steps, 1.0), repeats=3)
     (config.out / "cpu.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def lora_files(config: Config) -> list[Path]:
+    """Files of weights on top of the model's own."""
+    folders = (config.model_folder / name for name in ("few_step", "experts"))
+    return [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
+
+
+def weights(file: Path) -> int:
+    """Numbers in a safetensors file."""
+    with safe_open(file, framework="pt") as tensors:
+        return sum(tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118 - not a mapping
 
 
 def _median(call: Callable[[], object], *, repeats: int = 5) -> float:

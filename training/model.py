@@ -20,9 +20,12 @@ from diffusers import (
 from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from training import lora
 from training import tokenizer as tokens
 from training.config import Config, ModelConfig
 
+SETTINGS = "stepscope.json"
+"""Sampler settings, beside `model_index.json`."""
 MASK_CHANNELS = 4
 """First-frame mask beside the image condition, one channel for each video frame of a latent frame."""
 
@@ -47,6 +50,7 @@ def vae(config: ModelConfig, *, mean: Sequence[float] | None = None, std: Sequen
     channels = 3 * config.vae_patch**2
     return AutoencoderKLWan(
         base_dim=config.vae_dim,
+        decoder_base_dim=config.vae_decoder_dim,
         z_dim=config.latent_channels,
         dim_mult=list(config.vae_mult),
         num_res_blocks=1,
@@ -130,7 +134,7 @@ def export(parts: Parts, config: Config, *, guidance: float, weights: torch.dtyp
     index = json.loads((folder / "model_index.json").read_text())
     index["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]  # the name that every version knows
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    settings = {
+    defaults = {  # what `stepscope` samples with where nothing else is asked for
         "height": config.height,
         "width": config.width,
         "frames": config.frames,
@@ -138,5 +142,32 @@ def export(parts: Parts, config: Config, *, guidance: float, weights: torch.dtyp
         "guidance": guidance,
         "max_sequence_length": config.model.max_sequence_length,
     }
-    (folder / "stepscope.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (folder / SETTINGS).write_text(json.dumps(defaults, indent=2) + "\n")
     return folder
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """Sampler settings of the exported folder."""
+    return json.loads((config.model_folder / SETTINGS).read_text())
+
+
+def set_guidance(config: Config, guidance: float) -> None:
+    """Change the guidance that the exported folder is sampled with."""
+    changed = settings(config) | {"guidance": guidance}
+    (config.model_folder / SETTINGS).write_text(json.dumps(changed, indent=2) + "\n")
+
+
+def two_experts(folder: Path, *, pipeline: type[WanImageToVideoPipeline] = WanImageToVideoPipeline) -> Any:
+    """The two-expert variant of the exported `folder`, in float32, with its LoRAs added to the weights.
+
+    Returns:
+        A `pipeline` whose `transformer` makes the steps of high noise and whose `transformer_2` makes the others.
+    """
+    single = pipeline.from_pretrained(folder)
+    ratio = json.loads((folder / "experts" / SETTINGS).read_text())["boundary_ratio"]
+    parts = {name: part for name, part in single.components.items() if part is not None}
+    parts["transformer_2"] = copy.deepcopy(single.transformer)
+    pipe = pipeline(**parts, boundary_ratio=ratio)
+    for name, component in (("high", "transformer"), ("low", "transformer_2")):
+        lora.fuse(pipe, folder / "experts" / f"{name}.safetensors", component=component)
+    return pipe

@@ -1,11 +1,63 @@
-"""Progress lines with the time that is left."""
+"""How far a stage is: the end that steps or minutes set, and log lines with the time that is left."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from typing import Any
 
+from training import parallel
+from training.config import Fit
+
+SETTLED, EVERY = 3, 16
+"""The clock counts from the step `SETTLED` on, when all is compiled; ranks compare it every `EVERY` steps."""
+LINES = 40
 log = logging.getLogger("training")
+
+
+class Budget:
+    """What share of a training is done: of its steps or of its minutes, whichever is more.
+
+    Args:
+        fit: Sets the end.
+        record: Of the checkpoint that an earlier try left: `step`, `seconds`, `fraction`; or empty.
+        device: Where ranks agree.
+    """
+
+    def __init__(self, fit: Fit, record: Mapping[str, Any], *, device: str) -> None:
+        if fit.steps is None and fit.minutes is None:
+            raise ValueError("a training without steps and without minutes has no end; set one of them")
+        self._fit, self._device = fit, device
+        self._first: int = record.get("step", 0)
+        self._before: float = record.get("seconds", 0.0)
+        # A finished training whose end is moved goes on from where it is on the way to the new end.
+        self._base = min(record.get("fraction", 0.0), self._before / (60 * fit.minutes)) if fit.minutes else 0.0
+        self._clock, self._settled = self._base, 0.0
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in the stage, earlier tries included."""
+        return self._before + time.monotonic() - self._start
+
+    @property
+    def spent(self) -> bool:
+        """Whether an earlier try has come to the end."""
+        by_steps = self._fit.steps is not None and self._first >= self._fit.steps
+        return by_steps or (self._fit.minutes is not None and self._before >= 60 * self._fit.minutes)
+
+    def fraction(self, step: int) -> float:
+        """Share done before `step`, equal on all ranks; ask for every step once, in order."""
+        if self._fit.minutes is not None:
+            since = step - self._first - SETTLED
+            if since == 0:
+                self._settled = self.seconds
+            if since >= 0 and since % EVERY == 0:
+                left = 60 * self._fit.minutes - self._settled
+                passed = (self.seconds - self._settled) / left if left > 0 else 1.0
+                self._clock = parallel.agree(self._base + (1 - self._base) * min(1.0, passed), self._device)
+        return max(self._clock, step / self._fit.steps if self._fit.steps else 0.0)
 
 
 class Progress:
@@ -13,28 +65,20 @@ class Progress:
 
     Args:
         stage: Name on each line.
-        total: Steps of the stage.
-        done: Steps that an earlier try has done.
-        seconds: Seconds that it took for them.
+        fraction: Share of it that an earlier try has done.
     """
 
-    def __init__(self, stage: str, total: int, *, done: int = 0, seconds: float = 0.0) -> None:
-        self._stage, self._total, self._first = stage, total, done
-        self._every = max(1, total // 40)
+    def __init__(self, stage: str, *, fraction: float = 0.0) -> None:
+        self._stage, self._first, self._last = stage, fraction, fraction
         self._start = time.monotonic()
-        self._before = seconds
 
-    @property
-    def seconds(self) -> float:
-        """Seconds in the stage, earlier tries included."""
-        return self._before + time.monotonic() - self._start
+    def due(self, fraction: float) -> bool:
+        """Whether `fraction` is worth a line."""
+        return int(fraction * LINES) > int(self._last * LINES) or fraction >= 1
 
-    def due(self, done: int) -> bool:
-        """Whether `done` steps are worth a line."""
-        return done % self._every == 0 or done == self._total
-
-    def log(self, done: int, message: str) -> None:
+    def log(self, fraction: float, message: str) -> None:
         """One line."""
+        self._last = fraction
         spent = time.monotonic() - self._start
-        left = spent / max(1, done - self._first) * (self._total - done)
-        log.info("%s %d/%d %s (%.0f s, %.0f s left)", self._stage, done, self._total, message, spent, left)
+        left = spent / max(1e-9, fraction - self._first) * (1 - fraction)
+        log.info("%s %3.0f %% %s (%.0f s, %.0f s left)", self._stage, 100 * fraction, message, spent, left)

@@ -42,6 +42,8 @@ small smaller smallest big bigger biggest large larger largest short shorter sho
 tall taller tallest size sizes length height width heavy heaviest fast slow quickly slowly equal free valid
 horizontal vertical clockwise counterclockwise degrees angle direction upright
 behind video frame scene picture image blank with without by for as so if than there here now
+shown dots squares circles triangles diamonds stars rings bars hearts hexagons pentagons cells tiles blocks balls
+boxes keys doors rooms walls lines sides corners edges frames
 """.split()
 PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 

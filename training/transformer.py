@@ -6,29 +6,24 @@ x_s = (1-s)·x0 + s·noise, and the model learns the velocity noise - x0, condit
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from training import checkpoint, data
+from training import checkpoint, data, loop, parallel
 from training.config import Config
 from training.model import Parts
-from training.progress import Progress
 
-CHECKPOINTS = 12
+if TYPE_CHECKING:
+    from training.session import Session
+
 TRAINED = ("transformer", "text_encoder")
-
-
-def path(config: Config) -> Path:
-    """The stage's checkpoint."""
-    return config.out / "transformer.safetensors"
 
 
 def load(config: Config, parts: Parts) -> None:
     """Put the averaged weights into `parts`."""
-    tensors, _ = checkpoint.load(path(config), config.device)
+    tensors, _ = checkpoint.load(config.checkpoint("transformer"))
     for name in TRAINED:
         module = getattr(parts, name)
         module.load_state_dict(checkpoint.under(f"ema.{name}", tensors), strict=name == "transformer")
@@ -40,98 +35,73 @@ def embed(parts: Parts, ids: Tensor) -> Tensor:
     return parts.text_encoder(ids, mask).last_hidden_state * mask[:, :, None]
 
 
-def loss(config: Config, parts: Parts, batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> Tensor:
-    """Mean squared error of the velocity."""
-    latents, condition, ids = batch
-    n, device = len(latents), latents.device
-    sigma = torch.sigmoid(torch.randn(n, 1, 1, 1, 1, generator=generator, device=device))
-    sigma = config.model.shift * sigma / (1 + (config.model.shift - 1) * sigma)
-    noise = torch.randn(latents.shape, generator=generator, device=device)
-    noisy = (1 - sigma) * latents + sigma * noise
-    inputs = torch.cat([noisy, data.mask_channels(latents), condition], dim=1)
+def velocity(config: Config, parts: Parts, noisy: Tensor, condition: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
+    """The denoiser's velocity, float32 `[n, C, T, h, w]`, at noise level `sigma` `[n]` for embeddings `text`."""
+    inputs = torch.cat([noisy, data.mask_channels(noisy), condition], dim=1)
     with torch.autocast(config.device, dtype=torch.bfloat16, enabled=config.device != "cpu"):
-        velocity = parts.transformer(
-            hidden_states=inputs,
-            timestep=1000 * sigma.flatten(),
-            encoder_hidden_states=embed(parts, ids),
-            return_dict=False,
+        result = parts.transformer(
+            hidden_states=inputs, timestep=1000 * sigma, encoder_hidden_states=text, return_dict=False
         )[0]
-    return (velocity.float() - (noise - latents)).pow(2).mean()
+    return result.float()
 
 
-def train(config: Config, parts: Parts) -> None:
+def noise_levels(n: int, generator: torch.Generator, *, shift: float, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Sigmas `[n]` between `low` and `high`: a logit-normal number, shifted towards noise."""
+    ends = torch.tensor([low, high], dtype=torch.float64)
+    below = torch.special.ndtr(torch.logit(ends / (shift - (shift - 1) * ends)))  # share of numbers below each end
+    u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+    u = below[0].item() + (below[1] - below[0]).item() * u.clamp(1e-7, 1 - 1e-7)
+    plain = torch.sigmoid(torch.special.ndtri(u))
+    return (shift * plain / (1 + (shift - 1) * plain)).float()
+
+
+def flow_matching(
+    config: Config,
+    parts: Parts,
+    batch: tuple[Tensor, Tensor, Tensor],
+    generator: torch.Generator,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> Tensor:
+    """Mean squared error of the velocity at noise levels between `low` and `high`."""
+    latents, condition, ids = batch
+    sigma = noise_levels(len(latents), generator, shift=config.model.shift, low=low, high=high)
+    s = sigma.view(-1, 1, 1, 1, 1)
+    noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+    with torch.autocast(config.device, dtype=torch.bfloat16, enabled=config.device != "cpu"):
+        text = embed(parts, ids)
+    predicted = velocity(config, parts, (1 - s) * latents + s * noise, condition, sigma, text)
+    return (predicted - (noise - latents)).pow(2).mean()
+
+
+def window(config: Config, step: int) -> int:
+    """Samples of the stream that the pool has seen in `step`."""
+    options = config.transformer
+    return options.pool + step // options.refresh_every * options.refresh
+
+
+def train(session: Session) -> None:
     """Train and write the checkpoint; continues where an earlier try stopped."""
-    options, file = config.transformer, path(config)
-    if checkpoint.record(file).get("step", 0) >= options.steps:
-        return
-    model = nn.ModuleDict({name: getattr(parts, name) for name in TRAINED})
-    names, weights = checkpoint.trainable(model)
-    ema = [weight.detach().clone() for weight in weights]
-    optimizer = torch.optim.AdamW(
-        weights, lr=options.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=config.device != "cpu"
-    )
-    done, seconds = _resume(config, dict(zip(names, weights, strict=True)), ema, optimizer)
-    progress = Progress("transformer", options.steps, done=done, seconds=seconds)
-    pool = _pool(config, parts, done)
+    config = session.config
+    options = config.transformer
+    parts = session.parts(trained=False)
     if config.compile:
         parts.transformer.compile_repeated_blocks(fullgraph=True)
-    generator = torch.Generator(config.device)
-    recent: list[Tensor] = []
-    for step in range(done, options.steps):
-        if step and step % options.refresh_every == 0:
-            for _ in pool.fill(options.pool + (step // options.refresh_every - 1) * options.refresh, options.refresh):
-                pass
-        generator.manual_seed(config.seed * 1_000_003 + step)
-        for group in optimizer.param_groups:
-            group["lr"] = options.rate * _schedule(step, options.warmup, options.steps)
-        value = loss(config, parts, pool.batch(options.batch, generator), generator)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        decay = min(options.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(ema, [weight.detach() for weight in weights], 1 - decay)
-        recent.append(value.detach())
-        if progress.due(step + 1):
-            progress.log(step + 1, f"loss {torch.stack(recent).mean():.4f}")
-            recent.clear()
-        if (step + 1) % max(1, options.steps // CHECKPOINTS) == 0 or step + 1 == options.steps:
-            tensors = checkpoint.named("model", dict(zip(names, weights, strict=True)))
-            tensors |= checkpoint.named("ema", dict(zip(names, ema, strict=True)))
-            tensors |= checkpoint.named("optimizer", checkpoint.optimizer_state(optimizer, names))
-            checkpoint.save(file, tensors, {"step": step + 1, "seconds": progress.seconds})
+    model = nn.ModuleDict({name: getattr(parts, name) for name in TRAINED})
 
+    def loss(step: loop.Step) -> tuple[Tensor, dict[str, Tensor]]:
+        pool = session.pool(parts, window(config, step.number))
+        batch = pool.batch(options.batch, step.generator, drop=options.drop_prompt)
+        value = flow_matching(config, parts, batch, step.generator)
+        return value, {"loss": value.detach()}
 
-def _resume(
-    config: Config, weights: dict[str, nn.Parameter], ema: list[Tensor], optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
-    """Steps and seconds that an earlier try did; its weights, averages and moments are put in place."""
-    file = path(config)
-    if not file.exists():
-        return 0, 0.0
-    tensors, record = checkpoint.load(file, config.device)
-    with torch.no_grad():
-        for name, average in zip(weights, ema, strict=True):
-            weights[name].copy_(tensors[f"model.{name}"])
-            average.copy_(tensors[f"ema.{name}"])
-    checkpoint.restore_optimizer(optimizer, list(weights), checkpoint.under("optimizer", tensors))
-    return record["step"], record["seconds"]
-
-
-def _pool(config: Config, parts: Parts, done: int) -> data.LatentPool:
-    """The pool as it is before step `done`, up to where the stream had come."""
-    options = config.transformer
-    pool = data.LatentPool(config, parts.vae, parts.tokenizer)
-    start = max(0, (done - 1) // options.refresh_every) * options.refresh if done else 0
-    progress = Progress("pool", options.pool)
-    for filled in pool.fill(start, options.pool):
-        if progress.due(filled) or filled % (options.pool // 8 or 1) < data.CHUNK:
-            progress.log(filled, "samples encoded")
-    return pool
-
-
-def _schedule(step: int, warmup: int, steps: int) -> float:
-    """Rate relative to its peak: a linear rise, then half a cosine down to 2 %."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    loop.run(
+        config,
+        options,
+        stage="transformer",
+        file=config.checkpoint("transformer"),
+        weights=dict(model.named_parameters()),
+        loss=loss,
+        extra=lambda step: {"window": (seen := window(config, max(0, step - 1))), "samples": seen * parallel.size()},
+    )

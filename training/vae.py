@@ -2,85 +2,63 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
+import functools
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
-from training import checkpoint, data, onepass
+from interp.worlds import SPLITS
+from training import checkpoint, data, loop, onepass, parallel
 from training.config import Config
 from training.model import Parts
-from training.progress import Progress
 
-POOL = 8192
-"""Videos that training draws from."""
-CHECKPOINTS = 8
-
-
-def path(config: Config) -> Path:
-    """The stage's checkpoint."""
-    return config.out / "vae.safetensors"
+if TYPE_CHECKING:
+    from training.session import Session
 
 
 def load(config: Config, parts: Parts) -> None:
     """Put the finished weights into `parts.vae`, with the mean and spread of its latents."""
-    tensors, record = checkpoint.load(path(config), config.device)
+    tensors, record = checkpoint.load(config.checkpoint("vae"))
     parts.vae.load_state_dict(checkpoint.under("model", tensors))
     parts.vae.register_to_config(latents_mean=record["latents_mean"], latents_std=record["latents_std"])
 
 
-def train(config: Config, parts: Parts) -> None:
-    """Train `parts.vae` and write its checkpoint; continues where an earlier try stopped."""
-    vae, options, file = parts.vae, config.vae, path(config)
-    if checkpoint.record(file).get("step", 0) >= options.steps:
-        return
-    done, seconds = 0, 0.0
-    names, weights = checkpoint.trainable(vae)
-    optimizer = torch.optim.AdamW(weights, lr=options.rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    if file.exists():
-        tensors, record = checkpoint.load(file, config.device)
-        vae.load_state_dict(checkpoint.under("model", tensors))
-        checkpoint.restore_optimizer(optimizer, names, checkpoint.under("optimizer", tensors))
-        done, seconds = record["step"], record["seconds"]
+def train(session: Session) -> None:
+    """Train the autoencoder and write its checkpoint; continues where an earlier try stopped."""
+    config = session.config
+    options = config.vae
+    vae = session.parts(vae_trained=False, trained=False).vae
     channels_last(vae)
     autoencode = torch.compile(_autoencode, dynamic=False) if config.compile else _autoencode
-    videos, rarity = _videos(config)
-    generator = torch.Generator(config.device)
-    progress = Progress("vae", options.steps, done=done, seconds=seconds)
-    recent: list[Tensor] = []
-    for step in range(done, options.steps):
-        generator.manual_seed(config.seed * 1_000_003 + step)
-        for group in optimizer.param_groups:
-            group["lr"] = options.rate * min(1, (step + 1) / 200) * _cosine(step / options.steps)
-        rows = torch.randint(len(videos), (options.batch,), generator=generator, device=config.device)
-        video = data.to_model(videos[rows]).contiguous(memory_format=torch.channels_last_3d)
-        shape = (options.batch, config.model.latent_channels, *data.latent_grid(config))
-        noise = torch.randn(shape, generator=generator, device=config.device)
+    videos = functools.cache(lambda: _videos(config))
+    shape = (options.batch, config.model.latent_channels, *data.latent_grid(config))
+
+    def loss(step: loop.Step) -> tuple[Tensor, dict[str, Tensor]]:
+        known, rarities = videos()
+        rows = torch.randint(len(known), (options.batch,), generator=step.generator, device=config.device)
+        video = data.to_model(known[rows]).contiguous(memory_format=torch.channels_last_3d)
+        noise = torch.randn(shape, generator=step.generator, device=config.device)
         with torch.autocast(config.device, dtype=torch.bfloat16, enabled=config.device != "cpu"):
             decoded, mean, logvar = autoencode(vae, video, noise)
         error = decoded.float() - video
-        weighted = (rarity[rows].float()[:, None] * (error.abs() + error.pow(2))).mean()
+        weighted = (rarities[rows].float()[:, None] * (error.abs() + error.pow(2))).mean()
         kl = 0.5 * (mean.float().pow(2) + logvar.float().exp() - 1 - logvar.float()).mean()
-        optimizer.zero_grad(set_to_none=True)
-        (weighted + options.kl * kl).backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        recent.append(torch.stack([error.detach().abs().mean(), weighted.detach()]))
-        if progress.due(step + 1):
-            plain, heavy = torch.stack(recent).mean(dim=0).tolist()
-            progress.log(step + 1, f"error {plain:.5f}, weighted loss {heavy:.5f}")
-            recent.clear()
-        if (step + 1) % max(1, options.steps // CHECKPOINTS) == 0 or step + 1 == options.steps:
-            tensors = checkpoint.named("model", vae.state_dict())
-            tensors |= checkpoint.named("optimizer", checkpoint.optimizer_state(optimizer, names))
-            mean_std = _moments(vae, data.to_model(videos[:512]))
-            checkpoint.save(file, tensors, {"step": step + 1, "seconds": progress.seconds, **mean_std})
+        return weighted + options.kl * kl, {"error": error.detach().abs().mean(), "weighted": weighted.detach()}
 
-
-def _cosine(done: float) -> float:
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+    loop.run(
+        config,
+        options,
+        stage="vae",
+        file=config.checkpoint("vae"),
+        weights=dict(vae.named_parameters()),
+        loss=loss,
+        extra=lambda step: {
+            **_moments(vae, data.to_model(videos()[0][:512])),
+            "samples": options.pool * parallel.size(),
+        },
+    )
 
 
 def channels_last(module: nn.Module) -> None:
@@ -100,12 +78,13 @@ def _videos(config: Config) -> tuple[Tensor, Tensor]:
     """Videos uint8 `[n, F, H, W, 3]` and the weight of each pixel, float16 `[n, F, H, W]`."""
     mix = data.Mix(
         families=config.families,
-        seed=data.RESERVED + config.seed + 1,
+        seed=data.stream(config, "vae"),
         device=config.device,
-        splits=("in_domain", "out_of_domain"),
+        splits=SPLITS,
+        weights=config.weights,
     )
-    n = min(POOL, config.vae.steps * config.vae.batch)
-    parts = [mix.draw(start, min(data.CHUNK, n - start))[0] for start in range(0, n, data.CHUNK)]
+    starts = range(0, config.vae.pool, config.chunk)
+    parts = [mix.draw(start, min(config.chunk, config.vae.pool - start))[0] for start in starts]
     return torch.cat(parts), torch.cat([rarity(part) for video in parts for part in video.split(128)])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-from interp.adapters._base import ModelAdapter
+from interp.adapters._base import Forward, ModelAdapter, Place
 from interp.errors import UnsupportedModel
 from interp.registry import Registry
 
@@ -28,4 +28,4 @@ def adapt(pipeline: DiffusionPipeline) -> ModelAdapter:
     )
 
 
-__all__ = ["ModelAdapter", "adapt", "adapters"]
+__all__ = ["Forward", "ModelAdapter", "Place", "adapt", "adapters"]

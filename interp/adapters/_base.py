@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import PIL.Image
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-from interp.geometry import Geometry
+from interp.errors import BadInput, UnsupportedModel
+from interp.geometry import Geometry, Grid
 from store.records import Sample, SamplerSettings
 
 Tensor = torch.Tensor
+
+Layout = Literal["named", "batch", "order", "cond"]
+"""How a family runs guidance: forwards named by `cache_context("cond")` or `("uncond")`; both branches as rows of one
+forward, uncond first; nameless forwards in the order of `ModelAdapter.order`; or the cond branch alone, guidance
+being an input of the denoiser or distilled into it."""
+
+
+class Forward(NamedTuple):
+    """One call of a denoiser."""
+
+    expert: str
+    context: str | None
+    """Name of the `cache_context` under which the pipeline called it, if any."""
+    rows: int
+    """Rows of its batch."""
+    number: int
+    """Forwards that this step had before it."""
+    inputs: Mapping[str, Any]
+    """What the denoiser was given, by the names of its parameters."""
+
+
+class Place(NamedTuple):
+    """Where a layer's value was seen."""
+
+    site: str
+    layer: int
+    forward: Forward
 
 
 class ModelAdapter(ABC):
     """A family of video diffusion pipelines: its denoisers, their blocks, its token grid.
 
-    An adapter holds no state besides the pipeline: it only answers questions about it.
+    An adapter holds no state besides the pipeline: it only answers questions about it. What is concrete here suits
+    most families: one `transformer`, latents `[b, c, f, y, x]` of a causal VAE, tokens frame by frame and row by row.
 
     Shape legend: b batch rows, n tokens, c channels, f frames, y rows, x columns.
     """
@@ -25,57 +57,204 @@ class ModelAdapter(ABC):
     pipelines: ClassVar[tuple[str, ...]]
     """Class names of the diffusers pipelines that this adapter serves."""
 
+    modules: ClassVar[Mapping[str, str]]
+    """Layer site → path of its module inside a block, empty for the block itself; sites left out do not exist here."""
+
+    layout: ClassVar[Layout]
+    """How guidance runs."""
+    order: ClassVar[tuple[str, ...]] = ("cond", "uncond")
+    """Branches of the forwards of one step, where the layout is `order`."""
+    text: ClassVar[Literal["none", "first", "last"]] = "none"
+    """Where text tokens lie in a value that holds text and video tokens."""
+    head_axis: ClassVar[int] = 2
+    """Axis of the heads in a value of four axes: 1 for `[b, head, n, d]`, 2 for `[b, n, head, d]`."""
+
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         self.pipeline: Any = pipeline
 
-    @abstractmethod
     def denoisers(self) -> dict[str, torch.nn.Module]:
         """Expert name → denoiser, in the order in which they run."""
+        return {"transformer": self.pipeline.transformer}
 
-    @abstractmethod
-    def blocks(self, denoiser: torch.nn.Module) -> torch.nn.ModuleList:
-        """The transformer blocks of one denoiser, first to last."""
+    def blocks(self, denoiser: Any) -> Sequence[torch.nn.Module]:
+        """The transformer blocks of one denoiser, first to last: the layer axis."""
+        return denoiser.transformer_blocks
+
+    def module(self, block: torch.nn.Module, site: str) -> torch.nn.Module | None:
+        """The module in `block` that `site` is read at, or None where this block has no such site."""
+        return block.get_submodule(self.modules[site]) if site in self.modules else None
+
+    def layers(self, site: str) -> tuple[int, ...]:
+        """Layers that have `site`."""
+        first = next(iter(self.denoisers().values()))
+        return tuple(k for k, block in enumerate(self.blocks(first)) if self.module(block, site) is not None)
 
     @abstractmethod
     def defaults(self) -> dict[str, Any]:
         """Sampler settings of this family where nothing else is asked, without the scheduler."""
 
-    @abstractmethod
     def check(self, settings: SamplerSettings) -> None:
         """Refuse what the pipeline would refuse or silently change.
 
         Raises:
             BadInput: with the pipeline's rule.
         """
+        check_size(settings, self.multiple)
+        check_frames(settings.frames, self.time)
+        if settings.guidance_2 is not None:
+            raise BadInput("guidance_2 was given, but this model has one denoiser; leave it out")
 
-    @abstractmethod
     def geometry(self, settings: SamplerSettings) -> Geometry:
         """Shapes of a run with `settings`."""
+        denoisers = self.denoisers()
+        first = next(iter(denoisers.values()))
+        latent = Grid(
+            (settings.frames - 1) // self.time + 1, settings.height // self.space, settings.width // self.space
+        )
+        return Geometry(
+            layers=len(self.blocks(first)),
+            width=self.width,
+            experts=tuple(denoisers),
+            tokens=Grid(*(-(-cells // size) for cells, size in zip(latent, self.patch, strict=True))),
+            latent=latent,
+            latent_channels=self.channels,
+            video=Grid(settings.frames, settings.height, settings.width),
+        )
 
     @abstractmethod
     def inputs(self, sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
         """Keyword arguments of the pipeline call, without generator and output type."""
 
-    @abstractmethod
     def guidance(self, settings: SamplerSettings, expert: str) -> float:
         """The guidance scale in force while `expert` runs; 1.0 where only the cond branch runs."""
+        return 1.0 if self.layout == "cond" else max(settings.guidance, 1.0)
 
-    @abstractmethod
-    def branches(self, context: str | None) -> tuple[str, ...]:
-        """Which branch each batch row of the running forward belongs to.
+    def branches(self, forward: Forward) -> tuple[str, ...]:
+        """Which branch each batch row of a forward belongs to.
 
-        Args:
-            context: Name of the `cache_context` under which the denoiser was called, if any.
+        Raises:
+            UnsupportedModel: if the pipeline does not run as its family does in this version of diffusers.
         """
+        if self.layout == "named" and forward.context in ("cond", "uncond"):
+            return (forward.context,)
+        if self.layout == "batch" and forward.rows <= 2:
+            return ("uncond", "cond")[2 - forward.rows :]
+        if self.layout == "order" and forward.rows == 1 and forward.number < len(self.order):
+            return (self.order[forward.number],)
+        if self.layout == "cond" and forward.rows == 1:
+            return ("cond",)
+        raise UnsupportedModel(
+            f"{type(self.pipeline).__name__} ran forward {forward.number} of a step with {forward.rows} rows under the "
+            f"context {forward.context!r}: this version of diffusers runs its branches in another way"
+        )
 
-    @abstractmethod
-    def tokens(self, hidden_bnc: Tensor, geometry: Geometry) -> Tensor:
-        """Video tokens `[b, f, y, x, c]` of a hidden state (a view, text tokens cut off)."""
+    def hidden(self, value: Any, slot: str) -> Tensor:
+        """The video's hidden state among what a module was given (`slot` is `input`) or returned (`output`)."""
+        if slot == "input":
+            args, kwargs = value
+            return args[0] if args else kwargs["hidden_states"]
+        return value[0] if isinstance(value, tuple) else value
 
-    @abstractmethod
+    def tokens(self, hidden: Tensor, geometry: Geometry, place: Place) -> Tensor:
+        """Video tokens `[b, f, y, x, c]` of a value, text tokens cut off; a view where heads are not apart."""
+        if hidden.ndim == 4:
+            hidden = hidden.movedim(self.head_axis, 2).flatten(2)
+        count = math.prod(geometry.tokens)
+        start = hidden.shape[1] - count if self.text == "first" else 0
+        return hidden[:, start : start + count].unflatten(1, geometry.tokens)
+
+    def predicted(self, output: Any, geometry: Geometry, forward: Forward) -> Tensor:
+        """What a forward predicted, `[b, f, y, x, c]`, in the scheduler's parametrisation."""
+        return self.latent(output[0], geometry)
+
+    def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
+        """x_s and the guided prediction `[f, y, x, c]` of a whole step, from what the scheduler was given.
+
+        Where a pipeline holds cells fixed, x_s has the value that it imposes and the prediction is 0.
+        """
+        return self.latent(sample, geometry)[0], self.latent(guided, geometry)[0]
+
     def latent(self, latent: Tensor, geometry: Geometry) -> Tensor:
         """A latent video of the sampler as `[b, f, y, x, c]` (a view)."""
+        return latent.permute(0, 2, 3, 4, 1)
 
     @abstractmethod
     def decode(self, latent_fyxc: Tensor) -> Tensor:
         """Pixels `[f, y, x, 3]` of one latent video, in 0-1, exactly as the pipeline decodes its result."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Channels of the residual stream."""
+
+    @property
+    @abstractmethod
+    def patch(self) -> tuple[int, int, int]:
+        """Latent cells of one token: frames, rows, columns."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latent video."""
+        return self.pipeline.vae.config.latent_channels
+
+    @property
+    def space(self) -> int:
+        """Pixels of one latent cell along y and x."""
+        return self.pipeline.vae_scale_factor_spatial
+
+    @property
+    def time(self) -> int:
+        """Video frames of one latent frame, but for the first, which is one frame."""
+        return self.pipeline.vae_scale_factor_temporal
+
+    @property
+    def multiple(self) -> int:
+        """Height and width must be multiples of this many pixels."""
+        return self.space * max(self.patch[1:])
+
+
+def check_size(settings: SamplerSettings, multiple: int) -> None:
+    """Refuse a picture that is no multiple of `multiple` pixels.
+
+    Raises:
+        BadInput: with the rule.
+    """
+    for name, value in (("height", settings.height), ("width", settings.width)):
+        if value % multiple:
+            raise BadInput(f"{name} {value} does not fit: this model needs a multiple of {multiple} pixels")
+
+
+def check_frames(frames: int, time: int, *, first: int = 1) -> None:
+    """Refuse a number of frames that is not `first` + a multiple of `time`.
+
+    Raises:
+        BadInput: with the rule and two numbers that fit.
+    """
+    if (frames - first) % time:
+        near = (frames - first) // time * time + first
+        rule = f"{first} + a multiple of {time}" if first else f"a multiple of {time}"
+        raise BadInput(f"{frames} frames do not fit: this model needs {rule}, for example {near} or {near + time}")
+
+
+def question(sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
+    """The arguments that most pipelines call by the same names."""
+    return {
+        "prompt": sample.record.prompt,
+        "negative_prompt": sample.record.negative_prompt,
+        "height": settings.height,
+        "width": settings.width,
+        "num_frames": settings.frames,
+        "num_inference_steps": settings.steps,
+        "guidance_scale": settings.guidance,
+        "max_sequence_length": settings.max_sequence_length,
+    }
+
+
+def picture(sample: Sample) -> PIL.Image.Image:
+    """The first frame of a sample."""
+    return PIL.Image.fromarray(sample.first_frame)
+
+
+def without(inputs: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """`inputs` but for those that a pipeline does not take."""
+    return {name: value for name, value in inputs.items() if name not in set(names)}

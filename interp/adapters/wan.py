@@ -1,33 +1,46 @@
-"""Wan 2.1 and 2.2 image to video: one denoiser or two experts, guidance as two forwards a step."""
+"""Wan 2.1 and 2.2, text to video and image to video: one denoiser or two experts, guidance as two forwards a step."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import lcm
 from typing import Any, ClassVar
 
-import PIL.Image
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import ModelAdapter, Tensor
-from interp.errors import BadInput, UnsupportedModel
-from interp.geometry import Geometry, Grid
+from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, check_frames, check_size, picture, question
+from interp.errors import BadInput
+from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
+
+IMAGE = "WanImageToVideoPipeline"
 
 
 class Wan(ModelAdapter):
-    """`WanImageToVideoPipeline`: with guidance, the cond and uncond forwards follow each other.
+    """With guidance, the cond and uncond forwards follow each other under cache contexts of these names.
 
-    The pipeline names each forward by `cache_context("cond")` or `("uncond")`, and that name is what
-    a value is labelled by. With `boundary_ratio` set, `transformer` runs the high-noise steps and
-    `transformer_2` the low-noise ones.
+    With `boundary_ratio` set, `transformer` runs the high-noise steps and `transformer_2` the low-noise ones. With
+    `expand_timesteps` (TI2V-5B) image to video holds the first latent frame fixed: there x_s is the picture and the
+    guided velocity 0, so that x̂0 is the picture, too.
     """
 
-    pipelines: ClassVar[tuple[str, ...]] = ("WanImageToVideoPipeline",)
+    pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "WanPipeline")
+    modules: ClassVar[Mapping[str, str]] = {
+        "resid_pre": "",
+        "resid_post": "",
+        "attn_out": "attn1",
+        "cross_attn_out": "attn2",
+        "mlp_out": "ffn",
+        "q": "attn1.norm_q",
+        "k": "attn1.norm_k",
+        "v": "attn1.to_v",
+    }
+    layout: ClassVar[Layout] = "named"
 
     def denoisers(self) -> dict[str, torch.nn.Module]:
         """See `ModelAdapter.denoisers`."""
-        found = {name: getattr(self.pipeline, name) for name in ("transformer", "transformer_2")}
+        found = {name: getattr(self.pipeline, name, None) for name in ("transformer", "transformer_2")}
         return {name: module for name, module in found.items() if module is not None}
 
     def blocks(self, denoiser: Any) -> torch.nn.ModuleList:
@@ -47,55 +60,16 @@ class Wan(ModelAdapter):
 
     def check(self, settings: SamplerSettings) -> None:
         """See `ModelAdapter.check`."""
-        _, patch_y, patch_x = self._patch
-        for name, value, multiple in (
-            ("height", settings.height, lcm(16, self._space * patch_y)),
-            ("width", settings.width, lcm(16, self._space * patch_x)),
-        ):
-            if value % multiple:
-                raise BadInput(f"{name} {value} does not fit: this model needs a multiple of {multiple} pixels")
-        if (settings.frames - 1) % self._time:
-            near = (settings.frames - 1) // self._time * self._time + 1
-            raise BadInput(
-                f"{settings.frames} frames do not fit: this model needs 1 + a multiple of {self._time}, "
-                f"for example {near} or {near + self._time}"
-            )
-        if settings.guidance_2 is not None and self.pipeline.config.boundary_ratio is None:
+        check_size(settings, self.multiple)
+        check_frames(settings.frames, self.time)
+        if settings.guidance_2 is not None and self.pipeline.config.get("boundary_ratio") is None:
             raise BadInput("guidance_2 was given, but this model has one denoiser; leave it out")
-
-    def geometry(self, settings: SamplerSettings) -> Geometry:
-        """See `ModelAdapter.geometry`."""
-        denoisers = self.denoisers()
-        first: Any = next(iter(denoisers.values()))
-        patch_t, patch_y, patch_x = self._patch
-        latent = Grid(
-            (settings.frames - 1) // self._time + 1,
-            settings.height // self._space,
-            settings.width // self._space,
-        )
-        return Geometry(
-            layers=len(self.blocks(first)),
-            width=first.config.num_attention_heads * first.config.attention_head_dim,
-            experts=tuple(denoisers),
-            tokens=Grid(latent.frames // patch_t, latent.height // patch_y, latent.width // patch_x),
-            latent=latent,
-            latent_channels=self.pipeline.vae.config.z_dim,
-            video=Grid(settings.frames, settings.height, settings.width),
-        )
 
     def inputs(self, sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
         """See `ModelAdapter.inputs`."""
-        kwargs: dict[str, Any] = {
-            "image": PIL.Image.fromarray(sample.first_frame),
-            "prompt": sample.record.prompt,
-            "negative_prompt": sample.record.negative_prompt,
-            "height": settings.height,
-            "width": settings.width,
-            "num_frames": settings.frames,
-            "num_inference_steps": settings.steps,
-            "guidance_scale": settings.guidance,
-            "max_sequence_length": settings.max_sequence_length,
-        }
+        kwargs = question(sample, settings)
+        if type(self.pipeline).__name__ == IMAGE:
+            kwargs["image"] = picture(sample)
         if settings.guidance_2 is not None:
             kwargs["guidance_scale_2"] = settings.guidance_2
         return kwargs
@@ -107,53 +81,56 @@ class Wan(ModelAdapter):
         second = settings.guidance if settings.guidance_2 is None else settings.guidance_2
         return second if expert == "transformer_2" else settings.guidance
 
-    def branches(self, context: str | None) -> tuple[str, ...]:
-        """See `ModelAdapter.branches`.
-
-        Raises:
-            UnsupportedModel: if the pipeline does not name its forwards.
-        """
-        if context not in ("cond", "uncond"):
-            raise UnsupportedModel(
-                f"a denoiser ran under the context {context!r}, not 'cond' or 'uncond': "
-                "this version of diffusers labels its branches in another way"
-            )
-        return (context,)
-
-    def tokens(self, hidden_bnc: Tensor, geometry: Geometry) -> Tensor:
-        """See `ModelAdapter.tokens`; Wan has video tokens only, frame by frame, row by row."""
-        return hidden_bnc.unflatten(1, geometry.tokens)
-
-    def latent(self, latent: Tensor, geometry: Geometry) -> Tensor:
-        """See `ModelAdapter.latent`; the sampler keeps channels before frames."""
-        return latent.permute(0, 2, 3, 4, 1)
+    def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
+        """See `ModelAdapter.given`."""
+        latent, velocity = super().given(sample, guided, geometry, forward)
+        if not (self.pipeline.config.get("expand_timesteps") and type(self.pipeline).__name__ == IMAGE):
+            return latent, velocity
+        imposed = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
+        still = torch.zeros_like(velocity[:1])
+        return torch.cat([imposed.to(latent), latent[1:]]), torch.cat([still, velocity[1:]])
 
     def decode(self, latent_fyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
-        vae = self.pipeline.vae
-        config = vae.config
-        mean, std = (
-            torch.tensor(values, device=vae.device, dtype=vae.dtype)
-            for values in (config.latents_mean, config.latents_std)
-        )
-        # The pipeline divides by the reciprocal, which rounds differently from a product.
-        scaled = latent_fyxc.to(vae.device, vae.dtype) / (1.0 / std) + mean
-        video = vae.decode(scaled.permute(3, 0, 1, 2)[None], return_dict=False)[0]
-        pixels = self.pipeline.video_processor.postprocess_video(video, output_type="pt")
-        return pixels[0].permute(0, 2, 3, 1)
+        return decode_wan(self.pipeline, latent_fyxc)
 
     @property
-    def _patch(self) -> tuple[int, int, int]:
-        first: Any = next(iter(self.denoisers().values()))
-        return tuple(first.config.patch_size)
+    def width(self) -> int:
+        """See `ModelAdapter.width`."""
+        config = self._first.config
+        return config.num_attention_heads * config.attention_head_dim
 
     @property
-    def _space(self) -> int:
-        return self.pipeline.vae_scale_factor_spatial
+    def patch(self) -> tuple[int, int, int]:
+        """See `ModelAdapter.patch`."""
+        return tuple(self._first.config.patch_size)
 
     @property
-    def _time(self) -> int:
-        return self.pipeline.vae_scale_factor_temporal
+    def channels(self) -> int:
+        """See `ModelAdapter.channels`."""
+        return self.pipeline.vae.config.z_dim
+
+    @property
+    def multiple(self) -> int:
+        """See `ModelAdapter.multiple`; the pipeline itself asks for 16."""
+        return lcm(16, super().multiple)
+
+    @property
+    def _first(self) -> Any:
+        return next(iter(self.denoisers().values()))
+
+
+def decode_wan(pipeline: Any, latent_fyxc: Tensor) -> Tensor:
+    """Pixels `[f, y, x, 3]` of a latent video of `AutoencoderKLWan`, as the pipelines that share it decode."""
+    vae = pipeline.vae
+    mean, std = (
+        torch.tensor(values, device=vae.device, dtype=vae.dtype)
+        for values in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    # The pipelines divide by the reciprocal, which rounds differently from a product.
+    scaled = latent_fyxc.to(vae.device, vae.dtype) / (1.0 / std) + mean
+    video = vae.decode(scaled.permute(3, 0, 1, 2)[None], return_dict=False)[0]
+    return pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
 
 
 adapters.add("wan", Wan)

@@ -22,6 +22,8 @@ class Reduction(ABC):
     """Axes of the result, in the order of `store.dims.ORDER`."""
     by_cell: ClassVar[bool] = False
     """Whether each (step, branch, layer) is written by itself, because it is large."""
+    stats: ClassVar[tuple[str, ...]] = ()
+    """Labels of the `stat` axis, where `dims` has one."""
     compressible: ClassVar[bool] = False
     """Whether the store should compress it."""
 

@@ -22,6 +22,8 @@ class StepValues(NamedTuple):
     """x_s `[f, y, x, c]`: the latent that the scheduler was given."""
     velocity: Mapping[str, Tensor]
     """Branch → v `[f, y, x, c]`; `guided` is what the scheduler was given."""
+    signal: float = 1.0
+    """x̂0 = signal·x_s − sigma·v (see `interp.noise`)."""
 
 
 class Site(ABC):
@@ -50,15 +52,16 @@ class Site(ABC):
 
 
 class LayerSite(Site):
-    """A site inside each block: the input or output of one of its modules."""
+    """A site inside each block: the input or output of one of its modules.
+
+    Which module that is, the adapter says (`ModelAdapter.modules`): families name theirs differently.
+    """
 
     branches = ("cond", "uncond")
     latent_grid = False
 
-    module: ClassVar[str]
-    """Path of the module inside the block; empty for the block itself."""
-    slot: ClassVar[str]
-    """`input` or `output`."""
+    slot: ClassVar[str] = "output"
+    """`input` (the hidden state that the module is given) or `output`."""
 
     @property
     def per_layer(self) -> bool:

@@ -7,8 +7,6 @@ class ResidPost(LayerSite):
     """Output of the whole block, `[frame, y, x, channel]` in the model's dtype."""
 
     name = "resid_post"
-    module = ""
-    slot = "output"
 
 
 sites.add(ResidPost.name, ResidPost())

@@ -5,7 +5,10 @@ from interp.sites._base import Tensor
 
 
 class Velocity(StepSite):
-    """v: of the cond and the uncond forward, and `guided`, their combination that the scheduler is given; float32."""
+    """v: of the cond and the uncond forward, and `guided`, their combination that the scheduler is given; float32.
+
+    What it is in a process other than flow matching says `interp.noise`.
+    """
 
     name = "velocity"
     branches = ("guided", "cond", "uncond")

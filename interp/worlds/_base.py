@@ -34,6 +34,10 @@ SPLITS = ("in_domain", "out_of_domain")
 """What the bundled model was trained on, and what it was not."""
 
 
+GROUPS = ("search", "multi-path", "superposition", "memory", "dynamics", "grounding", "arrangement")
+"""What families ask of a model, in the order of tables."""
+
+
 class WorldScore(NamedTuple):
     """What a scorer reads off a video, each from 0 (wrong) to 1 (right)."""
 
@@ -67,6 +71,11 @@ class World(ABC):
     """Family name, as in `Sample.record.family`."""
     summary: ClassVar[str]
     """One line for tables."""
+    group: ClassVar[str]
+    """What the family asks of a model: one of `GROUPS`."""
+    kind: ClassVar[str] = "single"
+    """What a sample with several valid answers is: `multi-path` (they show in different places), `superposition`
+    (at one place); `single` where there never are several."""
     difficulties: ClassVar[tuple[str, ...]]
     """From easy to hard."""
 
@@ -84,6 +93,18 @@ class World(ABC):
     @abstractmethod
     def samples(self, batch: Batch, *, difficulty: str, split: str) -> list[Sample]:
         """The batch as `store` samples, with regions, tracks and labels."""
+
+    @abstractmethod
+    def wrong(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Tensor:
+        """For the same samples as `draw`, videos that look like an answer and end in a wrong one.
+
+        Returns:
+            uint8 `[n, F, H, W, 3]`: a null floor, which every scorer must tell from the truth.
+        """
+
+    @abstractmethod
+    def which(self, sample: Sample, video: NDArray[np.uint8]) -> int | None:
+        """Number of the valid answer that `video` ends in, or None; `video` has been checked."""
 
     @abstractmethod
     def judge(self, sample: Sample, video: NDArray[np.uint8]) -> WorldScore:

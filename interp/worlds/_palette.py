@@ -1,25 +1,43 @@
-"""The colours that worlds draw with, by the names that prompts use, and their way back from pixels."""
+"""The colours that worlds draw with, by the names that prompts use, and their way back from pixels.
+
+A *class* of a pixel is the number of its colour in `NAMES`.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
+from typing import Final
 
-RGB: dict[str, tuple[int, int, int]] = {
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+RGB: Final[dict[str, tuple[int, int, int]]] = {
     "white": (242, 242, 238),
     "black": (38, 38, 46),
     "brown": (122, 78, 44),
     "grey": (140, 140, 146),
     "red": (214, 48, 49),
-    "orange": (243, 146, 30),
-    "yellow": (246, 210, 50),
+    "orange": (243, 130, 30),
+    "yellow": (246, 214, 50),
     "green": (52, 168, 83),
     "blue": (44, 96, 220),
     "purple": (146, 62, 190),
     "pink": (246, 138, 190),
     "cyan": (58, 196, 214),
+    "beige": (226, 200, 150),
 }
-"""Name → red, green, blue (0-255). No two are nearer than 60 to each other."""
+"""Name → red, green, blue (0-255). Any two differ by at least 70 in some channel."""
+
+NAMES: Final = tuple(RGB)
+"""Colour names by class."""
+
+THINGS: Final[dict[str, tuple[str, ...]]] = {
+    "in_domain": ("red", "orange", "yellow", "green", "blue", "purple", "cyan"),
+    "out_of_domain": ("pink", "brown", "grey"),
+}
+"""Colours of movable things by split; the bundled model was not trained on those of `out_of_domain`."""
 
 OTHER = -1
 """Class of a colour that is near none of those asked about."""
@@ -28,6 +46,16 @@ OTHER = -1
 def rgb(*names: str) -> NDArray[np.uint8]:
     """The colours called `names`, uint8 `[name, channel]`."""
     return np.array([RGB[name] for name in names], dtype=np.uint8)
+
+
+def classes(names: Sequence[str], *, device: torch.device | str = "cpu") -> Tensor:
+    """Classes of the colours called `names`, int64 `[name]`."""
+    return torch.tensor([NAMES.index(name) for name in names], device=device)
+
+
+def to_rgb(pixels: Tensor) -> Tensor:
+    """Classes of pixels, any integer `[...]`, as colours, uint8 `[..., 3]`."""
+    return torch.from_numpy(rgb(*NAMES)).to(pixels.device)[pixels.long()]
 
 
 def cell_colours(video: NDArray[np.uint8], cell: int) -> NDArray[np.float32]:

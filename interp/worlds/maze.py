@@ -49,10 +49,8 @@ class Colours(NamedTuple):
     """Of walker and goal."""
 
 
-_KNOWN = ("red", "orange", "yellow", "green", "blue", "purple")
 COLOURS: Final = {
-    "in_domain": Colours("white", "black", _KNOWN, _KNOWN),
-    "out_of_domain": Colours("white", "brown", _KNOWN, ("pink", "cyan", "grey")),
+    split: Colours("white", "black", _palette.THINGS["in_domain"], things) for split, things in _palette.THINGS.items()
 }
 
 TEMPLATES: Final = (
@@ -189,13 +187,26 @@ class Maze(World):
 
     name: ClassVar[str] = "maze"
     summary: ClassVar[str] = "walk through a maze to the goal, leaving a trail"
+    group: ClassVar[str] = "search"
     difficulties: ClassVar[tuple[str, ...]] = ("easy", "medium", "hard")
 
     def draw(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Batch:
         """See `World.draw`; difficulty is the path's length, see `LENGTHS`."""
         self.check(difficulty=difficulty, split=split)
         key = stream_key(self.name, split, difficulty, seed)
+        return self._drawn(index, key, self._mazes(index, key, LENGTHS[split][difficulty]), split)
+
+    def wrong(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Tensor:
+        """See `World.wrong`: a lawful walk from the same start to another room."""
+        self.check(difficulty=difficulty, split=split)
+        key = stream_key(self.name, split, difficulty, seed)
         truth = self._mazes(index, key, LENGTHS[split][difficulty])
+        goal = truth["place"] == truth["length"][:, None, None] - 1
+        truth = {**truth, "place": truth["other_place"], "length": truth["other_length"], "goal": goal}
+        return self._drawn(index, key, truth, split).video
+
+    def _drawn(self, index: Tensor, key: int, truth: dict[str, Tensor], split: str) -> Batch:
+        """Mazes with their colours and prompts."""
         u = uniform(stream_key(key, "look"), index, 4)
         colours = COLOURS[split]
         walker = pick(u[:, 0], len(colours.things))
@@ -207,6 +218,9 @@ class Maze(World):
         ).to(index.device)
         look = torch.stack([walker, goal, trail], dim=1)
         cells = draw_cells(truth["walls"], truth["place"], truth["length"])
+        if "goal" in truth:  # not at the end of the walk
+            cells = torch.where(cells == GOAL, FLOOR, cells)
+            cells = torch.where(truth["goal"][:, None] & (cells == FLOOR), GOAL, cells)
         video = paint(cells, truth["place"], truth["length"], palette)
         templates = pick(u[:, 3], len(TEMPLATES)).tolist()
         prompts = [
@@ -220,6 +234,7 @@ class Maze(World):
         walls = torch.zeros(n, BOARD, BOARD, dtype=torch.bool, device=device)
         place = torch.zeros(n, BOARD, BOARD, dtype=torch.int64, device=device)
         length = torch.zeros(n, dtype=torch.int64, device=device)
+        other_place, other_length = place.clone(), length.clone()
         open_rows = torch.arange(n, device=device)
         for attempt in range(ATTEMPTS):
             u = uniform(stream_key(key, "maze", attempt), index[open_rows], DOORS + 2)
@@ -231,9 +246,13 @@ class Maze(World):
                 place[rows] = trace(parent[found], depth[found], goal[found])
                 walls[rows] = _walls(opened[found])
                 length[rows] = 2 * depth[found].gather(1, goal[found, None])[:, 0] + 1
+                other = _other(depth[found], goal[found], uniform(stream_key(key, "other", attempt), index[rows], 36))
+                other_place[rows] = trace(parent[found], depth[found], other)
+                other_length[rows] = 2 * depth[found].gather(1, other[:, None])[:, 0] + 1
             open_rows = open_rows[~found]
             if not len(open_rows):
-                return {"walls": walls, "place": place, "length": length}
+                found_all = {"walls": walls, "place": place, "length": length}
+                return {**found_all, "other_place": other_place, "other_length": other_length}
         raise RuntimeError(f"no maze with a path of {lengths} cells in {ATTEMPTS} attempts")
 
     @staticmethod
@@ -252,6 +271,7 @@ class Maze(World):
         """See `World.samples`."""
         arrays = {name: tensor.cpu().numpy() for name, tensor in batch.truth.items()}
         videos = batch.video.cpu().numpy()
+        segmentation = (arrays["cells"] == WALKER).repeat(CELL, axis=2).repeat(CELL, axis=3).astype(np.uint8)
         colours = COLOURS[split]
         made: list[Sample] = []
         for i, prompt in enumerate(batch.prompts):
@@ -273,6 +293,7 @@ class Maze(World):
                 answers=1,
                 labels={
                     "kind": "single",
+                    "answers": [list(path[-1])],
                     "objects": ["walker"],
                     "colours": dict(names),
                     "start": list(path[0]),
@@ -292,6 +313,7 @@ class Maze(World):
                     video=videos[i],
                     regions=visited.repeat(CELL, axis=1).repeat(CELL, axis=2)[None],
                     tracks=centres[None].astype(np.float32),
+                    segmentation=segmentation[i],
                 )
             )
         return made
@@ -305,16 +327,32 @@ class Maze(World):
         clean frame, at most one cell further than the fastest true step), times the part of frames that are
         clean: one walker, on the path, behind it exactly the trail, no step back. *overall* is their product.
         """
-        colours = sample.record.labels["colours"]
-        assert isinstance(colours, dict)
-        palette = _palette.rgb(*(str(colours[name]) for name in ("floor", "wall", "trail", "walker", "goal")))
-        cells = _palette.classify(_palette.cell_colours(video, CELL), palette)
-        path = [tuple(cell) for cell in sample.record.labels["path"]]  # type: ignore[union-attr, arg-type]
-        place = np.full((BOARD, BOARD), UNREACHED)
-        place[tuple(np.array(path).T)] = np.arange(len(path))
-        answer = _answer(cells, place, len(path))
-        process = _process(cells, place, len(path))
+        cells, place, length = _read(sample, video)
+        answer = _answer(cells, place, length)
+        process = _process(cells, place, length)
         return WorldScore(answer=answer, process=process, overall=answer * process)
+
+    def which(self, sample: Sample, video: NDArray[np.uint8]) -> int | None:
+        """See `World.which`."""
+        return 0 if _answer(*_read(sample, video)) else None
+
+
+def _read(sample: Sample, video: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Class of every cell of the video `[F, 12, 12]`, place of every cell on the true path, and its length."""
+    labels = sample.record.labels
+    colours, path = labels["colours"], labels["path"]
+    assert isinstance(colours, dict)
+    assert isinstance(path, list)
+    palette = _palette.rgb(*(str(colours[name]) for name in ("floor", "wall", "trail", "walker", "goal")))
+    place = np.full((BOARD, BOARD), UNREACHED)
+    place[tuple(np.array(path).T)] = np.arange(len(path))
+    return _palette.classify(_palette.cell_colours(video, CELL), palette), place, len(path)
+
+
+def _other(depth: Tensor, goal: Tensor, u: Tensor) -> Tensor:
+    """A room that is neither the root nor the goal, int64 `[n]`, by uniform numbers `u` `[n, 36]`."""
+    free = (depth > 0).scatter(1, goal[:, None], False)
+    return torch.where(free, u, -1.0).argmax(dim=1)
 
 
 def _rows(*columns: Tensor) -> list[tuple[int, ...]]:

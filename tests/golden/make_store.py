@@ -1,4 +1,6 @@
-"""Make `tests/golden/format_1`, the store that every later stepscope must still read.
+"""Make `tests/golden/format_1_encodings`, one of the stores that every later stepscope must still read.
+
+`format_1` beside it is older and was made by older code.
 
 Run `python -m tests.golden.make_store FOLDER` for a new format only, and commit what it wrote: a format that was
 released is never made again, because a store of today's code proves nothing about yesterday's.
@@ -30,6 +32,12 @@ def energy() -> NDArray[np.float32]:
 def pixels() -> NDArray[np.uint8]:
     """`[frame, y, x, channel]`: 0, 1, 2, …"""
     return np.arange(FRAMES * SIDE * SIDE * 3, dtype=np.uint8).reshape(FRAMES, SIDE, SIDE, 3)
+
+
+def wide() -> NDArray[np.float32]:
+    """`[step, layer, frame, y, x, channel]`: the second channel a hundred times the first, as in a DiT."""
+    shape = (STEPS, LAYERS, FRAMES, SIDE, SIDE, 2)
+    return (np.arange(np.prod(shape), dtype=np.float32).reshape(shape) - 70) / 8 * np.array([1, 100], np.float32)
 
 
 def bits() -> NDArray[np.uint16]:
@@ -100,7 +108,7 @@ def data() -> xr.Dataset:
 
 
 def write_run(acts: store.ActivationStore) -> str:
-    """A file for each cell, several cells in a file, zstd, pixels and bfloat16."""
+    """A file for each cell, several cells in a file, blosc, zstd, pixels, bfloat16 and both lossy encodings."""
     values, labels = energy(), {"step": [10, 20], "branch": ["cond"], "layer": [4, 9]}
     options: dict[str, Any] = {"dims": AXES, "shape": values.shape, "dtype": "float32", "coords": labels}
     with acts.begin_run(run(), PROVENANCE) as writer:
@@ -116,6 +124,13 @@ def write_run(acts: store.ActivationStore) -> str:
         )
         for step in range(STEPS):
             writer.write("latent", "full", {"step": step}, bits()[step])
+        lossy = {"dims": ("step", "layer", "frame", "y", "x", "channel"), "shape": wide().shape, "dtype": "float32"}
+        lossy["coords"] = {"step": [10, 20], "layer": [4, 9]}
+        writer.add_array("mlp_out", "full", **lossy, encoding="int8")
+        writer.add_array("q", "full", **lossy, encoding="float8", profile="compact")
+        for step, layer in np.ndindex(STEPS, LAYERS):
+            for site in ("mlp_out", "q"):
+                writer.write(site, "full", {"step": step, "layer": layer}, wide()[step, layer])
         writer.add_array(
             "output",
             "pixels",

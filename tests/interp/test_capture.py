@@ -178,7 +178,7 @@ def test_a_run_that_fails_leaves_nothing_and_the_others_stay(
         interp.capture(model, [tiny.sample()], into=acts, seeds=[0, 1], settings=settings)
     assert len(acts.run_ids()) == 1
     assert acts.incomplete() == []
-    assert not [thread for thread in threading.enumerate() if thread.name == "stepscope-writer"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("stepscope-writer")]
     assert interp.capture(model, [tiny.sample()], into=acts, seeds=[0, 1], settings=settings).made == 1
 
 
@@ -199,6 +199,18 @@ def test_bfloat16_runs_keep_their_bits(tmp_path: Path) -> None:
     assert stored.dtype == np.float32
     assert seen[0].dtype is torch.bfloat16
     assert np.array_equal(stored.to_numpy(), seen[0][0].float().reshape(3, 4, 6, tiny.WIDTH).numpy())
+
+
+def test_a_lossy_item_is_kept_in_a_byte_and_loads_as_floats(model: interp.Model, tmp_path: Path) -> None:
+    acts, settings = store.open(tmp_path / "acts", mode="a"), model.settings(**{**ASKED, "steps": 1})
+    for text in ("resid_post/full@layers=1", "resid_post/full@layers=1@int8"):
+        interp.capture(model, [tiny.sample()], interp.parse([text]), into=acts, settings=settings)
+    rows = acts.sql("SELECT run_id, encoding FROM arrays WHERE reduction = 'full'").fetchall()
+    by_encoding = {encoding: acts.load("resid_post", "full", runs=[id]).values for id, encoding in rows}
+    exact, lossy = by_encoding["exact"], by_encoding["int8"]
+    assert (lossy.dtype, lossy.shape) == (np.float32, exact.shape)
+    error = np.linalg.norm(lossy - exact, axis=-1) / np.linalg.norm(exact, axis=-1)
+    assert 0 < error.mean() < 0.01
 
 
 def test_a_spec_too_large_for_the_disk_is_refused_before_it_runs(

@@ -33,6 +33,13 @@ def test_sizes_follow_from_the_model(model: interp.Model) -> None:
     assert plan.nbytes == values + 9 * 32 * 48 * 3
 
 
+def test_a_lossy_array_is_a_quarter_and_its_scales(model: interp.Model) -> None:
+    exact, lossy = (planned(model, f"resid_post/full{end}").arrays[0] for end in ("", "@int8"))
+    values = math.prod(exact.shape)
+    assert (exact.encoding, lossy.encoding) == ("exact", "int8")
+    assert (exact.nbytes, lossy.nbytes) == (4 * values, values + 4 * values // 24)
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -41,6 +48,8 @@ def test_sizes_follow_from_the_model(model: interp.Model) -> None:
         ("resid_post/energy@branches=guided", "no branch 'guided'; there are: cond, uncond"),
         ("resid_post/pixels", "only latent videos can be decoded"),
         ("x0_hat/full@layers=0", "has no layers"),
+        ("x0_hat/pixels@int8", "cannot be kept as int8, which is for floats"),
+        ("resid_post/frame_mean@float8", "cannot be kept as float8"),
     ],
 )
 def test_what_the_model_does_not_have_is_refused(model: interp.Model, text: str, complaint: str) -> None:

@@ -19,6 +19,12 @@ def test_an_item_names_site_reduction_and_cells() -> None:
     assert pixels == CaptureItem(site="x0_hat", reduction="pixels")
 
 
+def test_an_item_can_be_lossy() -> None:
+    (item,) = interp.parse(["resid_post/full@int8@steps=0"]).items
+    assert item == CaptureItem(site="resid_post", reduction="full", steps=(0,), encoding="int8")
+    assert interp.parse(["resid_post/full@exact"]) == interp.parse(["resid_post/full"])
+
+
 def test_order_does_not_change_a_spec() -> None:
     texts = ["x0_hat/full", "resid_post/energy@layers=3,1"]
     assert interp.parse(texts) == interp.parse(reversed(["x0_hat/full", "resid_post/energy@layers=1,3"]))
@@ -33,6 +39,7 @@ def test_order_does_not_change_a_spec() -> None:
         ("resid_post/energy@layers=a", "'a'"),
         ("resid_post/energy@layers=5-2", "5-2"),
         ("resid_post/energy@layers=-1", "-1"),
+        ("resid_post/full@int4", "int4"),
     ],
 )
 def test_what_cannot_be_read_is_quoted(text: str, complaint: str) -> None:

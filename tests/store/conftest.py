@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import store.index
-import store.loading  # before a test gives up the right to read where the libraries are
+import store.stacking  # before a test gives up the right to read where the libraries are
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,7 @@ def acts(tmp_path_factory: pytest.TempPathFactory) -> store.ActivationStore:
 
 def test_there_is_something_to_try():
     assert len(queries()) == 3
-    assert len(blocks("sql.md", "python")) == len(blocks("store-format.md", "python")) == 1
+    assert [len(blocks(page, "python")) for page in ("sql.md", "store-format.md", "loading.md")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("query", queries())
@@ -76,6 +76,21 @@ def test_the_python_of_the_sql_page_runs(acts, code, monkeypatch):
     assert len(asked) == 1
     assert counted == [(1,)]
     assert loaded.layer.values.tolist() == [0, 11]
+
+
+@pytest.mark.parametrize("code", blocks("loading.md", "python"))
+def test_the_python_of_the_loading_page_runs(acts, code, monkeypatch):
+    monkeypatch.chdir(acts.path.parents[1])
+    names: dict[str, Any] = {}
+    exec(code, names)
+    values = small.energy(0, steps=STEPS, layers=LAYERS)
+    np.testing.assert_array_equal(names["energy"].values[0], values)
+    np.testing.assert_array_equal(names["late"].values[0], values[29][:, [0, 11]])
+    assert len(names["hot"]) == (values[:, :, 11] > 0.9).sum()
+    assert dict((step, top) for _, step, top in names["top"].fetchall()) == {
+        step: float(values[step, :, 11].max()) for step in range(STEPS)
+    }
+    np.testing.assert_array_equal(names["some"].values, values[[0, 29], 0, 11, 0, [1, 3], 2])
 
 
 @pytest.mark.parametrize("code", blocks("store-format.md", "python"))

@@ -15,12 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
+from numcodecs import blosc
 from numpy.typing import NDArray
 
 import store
 from tests.golden import make_store as golden
 
-FORMAT_1 = Path(__file__).resolve().parents[1] / "golden" / "format_1"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+FIRST = GOLDEN / "format_1"
+"""The first store of format 1, never written again."""
+FORMAT_1 = GOLDEN / "format_1_encodings"
+"""The same with blosc and with both lossy encodings."""
 RUN, SAMPLE, RESULT = "c21690e76efa3f32", "963c6f54be4bf57e", "adf99cef2001bb0b"
 
 
@@ -50,6 +55,17 @@ def test_records_come_back(acts):
     xr.testing.assert_identical(result.data.load(), golden.data())
 
 
+def test_the_first_store_of_format_1_reads_as_it_did(tmp_path):
+    shutil.copytree(FIRST, tmp_path / "first")
+    acts = store.open(tmp_path / "first")
+    assert (acts.run_ids(), acts.sample_ids(), acts.result_ids()) == ([RUN], [SAMPLE], [RESULT])
+    for site in ("resid_post", "attn_out"):
+        np.testing.assert_array_equal(acts.load(site, "energy").values[0], golden.energy(), strict=True)
+    assert acts.load("latent", "full").values[0].tolist() == [[1.0, -2.0], [0.5, np.inf]]
+    np.testing.assert_array_equal(acts.sample(SAMPLE).first_frame, golden.sample().first_frame, strict=True)
+    xr.testing.assert_identical(acts.result(RESULT).data.load(), golden.data())
+
+
 def test_arrays_come_back(acts):
     for site in ("resid_post", "attn_out"):
         np.testing.assert_array_equal(acts.load(site, "energy").values[0], golden.energy(), strict=True)
@@ -58,6 +74,11 @@ def test_arrays_come_back(acts):
         assert (float(one.sigma), str(one.expert.values)) == (0.25, "transformer_2")
     assert acts.load("latent", "full").values[0].tolist() == [[1.0, -2.0], [0.5, np.inf]]
     np.testing.assert_array_equal(acts.load("output", "pixels").values[0], golden.pixels(), strict=True)
+    for site, error in (("mlp_out", 1 / 254), ("q", 1 / 16)):
+        loaded = acts.load(site, "full").values[0]
+        assert loaded.dtype == np.float32
+        largest = np.abs(golden.wide()).max(axis=(3, 4), keepdims=True)
+        assert (np.abs(loaded - golden.wide()) <= error * largest * (1 + 1e-6)).all()
 
 
 def test_every_view_answers(acts):
@@ -65,7 +86,7 @@ def test_every_view_answers(acts):
         view: acts.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0]
         for (view,) in acts.sql("SHOW TABLES").fetchall()
     }
-    assert counts == {"arrays": 4, "results": 1, "runs": 1, "samples": 1, "scores": 2, "steps": 2, "token_stats": 16}
+    assert counts == {"arrays": 8, "results": 1, "runs": 1, "samples": 1, "scores": 2, "steps": 2, "token_stats": 16}
     assert (
         acts.sql("SELECT mean FROM token_stats WHERE step = 20 AND layer = 9 AND frame = 1").fetchall()
         == [(float(golden.energy()[1, 0, 1, 1].mean()),)] * 2
@@ -116,7 +137,7 @@ def stranger_reads(root: Path, manifest: dict[str, Any], info: dict[str, Any]) -
     (sharding,) = (codec["configuration"] for codec in node["codecs"])
     kind = np.dtype("<u2" if node["data_type"] == "bfloat16" else node["data_type"]).newbyteorder("<")
     shape, shard, chunk = node["shape"], node["chunk_grid"]["configuration"]["chunk_shape"], sharding["chunk_shape"]
-    compressed = [codec["name"] for codec in sharding["codecs"]] == ["bytes", "zstd"]
+    codec = [codec["name"] for codec in sharding["codecs"]][1:]
     values = np.empty(shape, kind)
     counts = [whole // part for whole, part in zip(shard, chunk, strict=True)]
     assert {row["file"] for row in info["shards"]} == {path.name for path in folder.glob("c.*")}
@@ -129,12 +150,23 @@ def stranger_reads(root: Path, manifest: dict[str, Any], info: dict[str, Any]) -
         table = np.frombuffer(index, "<u8").reshape(-1, 2).tolist()
         for inner, (offset, length) in zip(np.ndindex(*counts), table, strict=True):
             part = data[offset : offset + length]
-            if compressed:
+            if codec == ["blosc"]:
+                part = blosc.decompress(part)
+            elif codec == ["zstd"]:
                 part = pa.Codec("zstd").decompress(part, decompressed_size=int(np.prod(chunk)) * kind.itemsize)
             start = [file * whole + at * size for file, whole, at, size in zip(place, shard, inner, chunk, strict=True)]
             where = tuple(slice(at, at + size) for at, size in zip(start, chunk, strict=True))
             values[where] = np.frombuffer(part, kind).reshape(chunk)
     return values
+
+
+def restored(numbers: NDArray[Any], scale: NDArray[Any], encoding: str) -> NDArray[Any]:
+    """Numbers × scales, both `[step, layer, frame, …]`, as docs/store-format.md says."""
+    if encoding == "float8":
+        sign, exponent, mantissa = np.where(numbers >> 7, -1.0, 1.0), numbers >> 3 & 15, (numbers & 7) / 8
+        size = np.where(exponent > 0, (1 + mantissa) * 2.0 ** (exponent.astype(int) - 7), mantissa * 2.0**-6)
+        numbers = sign * size
+    return numbers * scale[:, :, :, None, None, :]
 
 
 def test_the_docs_are_enough_to_write_a_reader(acts):
@@ -150,6 +182,12 @@ def test_the_docs_are_enough_to_write_a_reader(acts):
         ("latent", "full"): golden.bits(),
         ("output", "pixels"): golden.pixels(),
     }
+    told = {info["site"]: info["encoding"] for info in manifest["arrays"] if info["reduction"] == "full"}
+    assert told == {"latent": "exact", "mlp_out": "int8", "q": "float8"}
+    for site in ("mlp_out", "q"):
+        numbers, scale = found.pop((site, "full")), found.pop((site, "full_scale"))
+        loaded = acts.load(site, "full").values[0]
+        np.testing.assert_allclose(restored(numbers, scale, told[site]), loaded, rtol=1e-6)
     assert found.keys() == wanted.keys()
     for name, values in wanted.items():
         np.testing.assert_array_equal(found[name], values, strict=True)

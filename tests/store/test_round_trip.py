@@ -132,3 +132,16 @@ def test_a_label_that_numpy_would_cut_is_refused(tmp_path: Path) -> None:
     case = Case(("branch",), "float32", np.zeros(1, np.float32), labels, ("branch",), "fast", zarr_meta.BUNDLE)
     with pytest.raises(store.InvalidArray, match="NUL"):
         write(case, tmp_path / "acts")
+
+
+@pytest.mark.parametrize("profile", ["fast", "compact"])
+def test_frames_behind_another_axis(tmp_path: Path, profile: str) -> None:
+    """An inner chunk is a frame also where the frames are not the first axis of a file."""
+    values = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    labels = {"stat": ["mean", "std"]}
+    acts, id = write(Case(("stat", "frame", "x"), "float32", values, labels, (), profile, zarr_meta.BUNDLE), tmp_path)
+    plain = zarr.open_array(acts.run(id).path / "site" / "values" / "values", mode="r")
+    assert plain.chunks == (2, 1, 4)
+    np.testing.assert_array_equal(plain[...], values)
+    np.testing.assert_array_equal(acts.load("site", "values").values[0], values)
+    np.testing.assert_array_equal(acts.load("site", "values", frame=[2, 0]).values[0], values[:, [2, 0]])

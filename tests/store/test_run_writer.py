@@ -247,7 +247,7 @@ def test_a_write_that_fails_once_can_be_repeated(writer, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(store.StoreFull):
         writer.write("resid_post", "energy", cell, block)
     monkeypatch.undo()

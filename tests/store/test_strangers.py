@@ -123,11 +123,83 @@ print(json.dumps({
     assert "bfloat16" in seen["bfloat16"]
 
 
+@pytest.fixture(scope="module")
+def wide_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which every profile and encoding holds the same values, of whole numbers that bfloat16 holds."""
+    acts = store.open(tmp_path_factory.mktemp("wide") / "acts", mode="a")
+    with acts.begin_run(small.run(2), small.PROVENANCE) as writer:
+        for site, dtype, options in WIDE:
+            writer.add_array(
+                site,
+                "full",
+                dims=("step", "layer", "frame", "y", "x", "channel"),
+                shape=wide().shape,
+                dtype=dtype,
+                coords={"step": [0, 1], "layer": [4, 9]},
+                **options,
+            )
+            values = wide() if dtype == "float32" else (wide().view(np.uint32) >> 16).astype(np.uint16)
+            for step, layer in np.ndindex(2, 2):
+                writer.write(site, "full", {"step": step, "layer": layer}, values[step, layer])
+        writer.set_steps(small.infos(2))
+        return acts.run(writer.commit(1.0)).path
+
+
+WIDE: list[tuple[str, str, dict[str, Any]]] = [
+    ("fast", "float32", {}),
+    ("compact", "float32", {"profile": "compact"}),
+    ("fast_half", "bfloat16", {}),
+    ("compact_half", "bfloat16", {"profile": "compact"}),
+    ("lossy", "float32", {"encoding": "int8"}),
+    ("lossy_compact", "float32", {"encoding": "int8", "profile": "compact"}),
+]
+
+
+def wide() -> np.ndarray:
+    """`[step, layer, frame, y, x, channel]`; with a largest value of 127 everywhere, int8 is exact."""
+    values = np.random.default_rng(0).integers(-127, 128, (2, 2, 3, 8, 9, 5)).astype(np.float32)
+    values[..., 0, 0, :] = 127
+    return values
+
+
+def test_zarr_tensorstore_and_xarray_open_the_same_run(wide_run, others):
+    """Every array with all three; zarr and xarray need our data type for bfloat16, as the docs say."""
+    seen = elsewhere(
+        """
+import json, tensorstore, xarray, zarr
+from numcodecs import blosc
+said = {}
+for site in ("fast", "compact", "fast_half", "compact_half", "lossy", "lossy_compact"):
+    folder = f"{path}/{site}/full/full"
+    opened = tensorstore.open({"driver": "zarr3", "kvstore": f"file://{folder}/"}).result()
+    values = {"tensorstore": opened.read().result().astype("float32").tolist()}
+    if "half" not in site:
+        values["zarr"] = zarr.open_array(folder, mode="r")[...].astype("float32").tolist()
+        dataset = xarray.open_zarr(f"{path}/{site}/full", consolidated=False)
+        values["xarray"] = dataset.full.values.astype("float32").tolist()
+        assert dataset.full.sel(layer=9, step=1).dims == ("frame", "y", "x", "channel")
+    if "lossy" in site:
+        scale = xarray.open_zarr(f"{path}/{site}/full_scale", consolidated=False).full_scale
+        assert scale.dims == ("step", "layer", "frame", "channel")
+        values["scaled"] = (dataset.full * scale).values.tolist()
+    said[site] = values
+print(json.dumps(said))
+""",
+        others,
+        wide_run,
+    )
+    for site, dtype, _ in WIDE:
+        names = {"tensorstore"} if dtype == "bfloat16" else {"tensorstore", "zarr", "xarray"}
+        assert seen[site].keys() == names | ({"scaled"} if "lossy" in site else set())
+        for name, values in seen[site].items():
+            np.testing.assert_array_equal(values, wide(), err_msg=f"{site} by {name}")
+
+
 def test_writing_needs_no_reader_library(tmp_path):
     """A GPU node has neither duckdb nor zarr, xarray, dask or polars, and the store never asks for torch."""
     code = f"""
 import sys
-absent = ["duckdb", "zarr", "xarray", "dask", "polars", "torch"]
+absent = ["duckdb", "zarr", "xarray", "dask", "polars", "torch", "numcodecs"]
 sys.modules.update(dict.fromkeys(absent))
 import store
 from tests.store import small

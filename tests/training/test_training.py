@@ -12,32 +12,13 @@ import torch
 from interp.worlds import worlds
 from training import checkpoint, data, model, onepass, tokenizer, transformer, vae
 from training.config import Config, ModelConfig, preset
-from training.evaluate import BatchedPipeline, sample_videos, wilson
-
-TINY = ModelConfig(
-    latent_channels=4, vae_dim=4, layers=2, heads=2, head_dim=16, ffn_dim=32, text_dim=32, max_sequence_length=24
-)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    dry = preset("dry", out=tmp_path, model=TINY)
-    options = replace(dry.transformer, pool=6, refresh=2, refresh_every=2, batch=2)
-    return replace(dry, transformer=options, vae=replace(dry.vae, steps=2))
-
-
-@pytest.fixture
-def parts() -> model.Parts:
-    built = model.build(TINY, seed=3)
-    built.vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.5, 2.0, 1.0])
-    for part in (built.vae, built.text_encoder, built.transformer):
-        part.eval()
-    return built
+from training.sampling import BatchedPipeline, sample
+from training.session import Session
 
 
 def test_building_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    model.build(TINY, seed=3)
+    model.build(ModelConfig(layers=1), seed=3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -76,10 +57,14 @@ def test_prompts_are_embedded_as_by_the_pipeline(parts: model.Parts) -> None:
 
 def test_a_batch_of_pictures_gives_what_each_gives_alone(config: Config, parts: model.Parts) -> None:
     samples = worlds["maze"].generate(2, seed=1)
+    pictures, prompts = np.stack([one.first_frame for one in samples]), [one.record.prompt for one in samples]
     pipe = BatchedPipeline(**parts.components())
     pipe.set_progress_bar_config(disable=True)
-    together = sample_videos(pipe, samples, config, steps=2, guidance=2.0)
-    alone = [sample_videos(pipe, [sample], config, steps=2, guidance=2.0)[0] for sample in samples]
+    together = sample(pipe, pictures, prompts, config, seeds=[4, 5], steps=2, guidance=2.0)
+    alone = [
+        sample(pipe, pictures[i : i + 1], prompts[i : i + 1], config, seeds=[4 + i], steps=2, guidance=2.0)[0]
+        for i in range(2)
+    ]
     assert np.abs(together.astype(int) - np.stack(alone)).max() <= 1
     assert (together[0] != together[1]).any()
 
@@ -90,35 +75,28 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
     ends = []
     for name, stop_at in (("through", None), ("interrupted", 3)):
         run = replace(config, out=tmp_path / name)
-        vae.train(run, model.build(TINY, seed=0))
+        vae.train(Session(run))
         if stop_at is not None:
             with monkeypatch.context() as patch:
                 _stop_after(patch, stop_at)
                 with pytest.raises(KeyboardInterrupt):
-                    _train(run)
-            assert checkpoint.record(transformer.path(run))["step"] == stop_at
-        _train(run)
-        ends.append(checkpoint.load(transformer.path(run))[0])
+                    transformer.train(Session(run))
+            assert checkpoint.record(run.checkpoint("transformer"))["step"] == stop_at
+        transformer.train(Session(run))
+        ends.append(checkpoint.load(run.checkpoint("transformer"))[0])
     assert ends[0].keys() == ends[1].keys()
     for name, value in ends[0].items():
         torch.testing.assert_close(ends[1][name], value, rtol=1e-4, atol=1e-6, msg=name)
-
-
-def _train(config: Config) -> None:
-    parts = model.build(TINY, seed=0)
-    vae.load(config, parts)
-    parts.vae.eval().requires_grad_(False)
-    transformer.train(config, parts)
 
 
 def _stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
     calls = iter(range(steps))
     original = data.LatentPool.batch
 
-    def batch(self: data.LatentPool, n: int, generator: torch.Generator) -> object:
+    def batch(self: data.LatentPool, n: int, generator: torch.Generator, *, drop: float = 0.0) -> object:
         if next(calls, None) is None:
             raise KeyboardInterrupt
-        return original(self, n, generator)
+        return original(self, n, generator, drop=drop)
 
     patch.setattr(data.LatentPool, "batch", batch)
 
@@ -140,21 +118,54 @@ def test_a_mix_takes_every_difficulty_in_turn_and_never_twice() -> None:
     assert len({video.numpy().tobytes() for video in videos}) == 12
 
 
-def test_words_of_worlds_are_one_token_and_others_fall_back_to_letters() -> None:
+def test_a_heavier_family_has_more_turns_and_no_sample_twice() -> None:
+    mix = data.Mix(families=("maze", "tic_tac_toe"), seed=1, device="cpu", weights={"maze": 2})
+    turns = [cell.family for cell, _ in mix.turns()]
+    assert turns.count("maze") == 6
+    assert turns.count("tic_tac_toe") == 3
+    videos, _ = mix.draw(0, 3 * len(turns))
+    assert len({video.numpy().tobytes() for video in videos}) == 3 * len(turns)
+
+
+def test_the_pool_holds_the_newest_samples_however_it_got_there(config: Config, parts: model.Parts) -> None:
+    pools = [data.LatentPool(config, parts.vae, parts.tokenizer) for _ in range(2)]
+    for end in (6, 8, 10):
+        pools[0].advance(end)
+    pools[1].advance(10)
+    batches = [pool.batch(32, torch.Generator().manual_seed(0)) for pool in pools]
+    for one, other in zip(*batches, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)  # float16, encoded in other batches
+
+
+def test_noise_levels_keep_to_their_range_and_lean_to_noise() -> None:
+    def drawn(**ends: float) -> torch.Tensor:
+        return transformer.noise_levels(20_000, torch.Generator().manual_seed(0), shift=3.0, **ends)
+
+    every, high, low = drawn(), drawn(low=0.85), drawn(high=0.85)
+    assert float(every.median()) == pytest.approx(0.75, abs=0.01)  # 0.5 before the shift
+    assert float(high.min()) >= 0.85 - 1e-6
+    assert float(low.max()) <= 0.85 + 1e-6
+    torch.testing.assert_close(high.median(), every[every >= 0.85].median(), atol=0.01, rtol=0)
+    torch.testing.assert_close(low.median(), every[every < 0.85].median(), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("family", worlds.names())
+def test_words_of_worlds_are_one_token_and_prompts_are_not_cut(family: str) -> None:
+    tokens = tokenizer.build(ModelConfig().max_sequence_length)
+    for split in ("in_domain", "out_of_domain"):
+        for prompt in {one.record.prompt for one in worlds[family].generate(12, seed=7, split=split)}:
+            ids = tokens(prompt, truncation=False).input_ids
+            assert len(ids) <= tokens.model_max_length
+            assert tokens.unk_token_id not in ids
+            assert not any(token.startswith("##") for token in tokens.convert_ids_to_tokens(ids)), prompt
+
+
+def test_unknown_words_fall_back_to_letters() -> None:
     tokens = tokenizer.build(24)
     assert len(tokens.tokenize("The purple square walks through the maze")) == 7
     assert tokens.tokenize("zyx") == ["z", "##y", "##x"]
-    for sample in worlds["maze"].generate(60):
-        ids = tokens(sample.record.prompt).input_ids
-        assert tokens.unk_token_id not in ids
-        assert len(ids) <= 24
-        assert not any(token.startswith("##") for token in tokens.convert_ids_to_tokens(ids))
 
 
-@pytest.mark.parametrize(
-    ("hits", "n", "low", "high"), [(0, 200, 0.0, 0.0188), (162, 200, 0.7500, 0.8583), (200, 200, 0.9812, 1.0)]
-)
-def test_wilson_intervals(hits: int, n: int, low: float, high: float) -> None:
-    interval = wilson(hits, n)
-    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
-    assert interval.low <= interval.value <= interval.high
+def test_an_unknown_preset_names_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are: dry, full"):
+        preset("wet", out=tmp_path)

@@ -54,26 +54,6 @@ class TestMaze(WorldContract):
 
     family = "maze"
 
-    def other_answer(self, sample: Sample, generator: np.random.Generator) -> Video:
-        """A lawful walk from the start along open cells to somewhere else."""
-        walls = sample.record.labels["walls"]
-        start, goal = _cells(sample)[0], _cells(sample)[-1]
-        for _ in range(200):
-            path = [start]
-            for _ in range(len(_cells(sample)) - 1):
-                row, column = path[-1]
-                ways = [
-                    cell
-                    for cell in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1))
-                    if min(cell) >= 0 and max(cell) < 12 and walls[cell[0]][cell[1]] == "." and cell not in path  # type: ignore[index]
-                ]
-                if not ways:
-                    break
-                path.append(ways[generator.integers(len(ways))])
-            if len(path) > 1 and path[-1] != goal:
-                return _walk(sample, path)
-        return _walk(sample, _cells(sample)[:-2])
-
     def test_paths_are_walks_over_open_cells_as_long_as_the_difficulty_asks(self) -> None:
         for sample in self.samples:
             path, walls, record = _cells(sample), sample.record.labels["walls"], sample.record

@@ -1,0 +1,41 @@
+"""How much memory something takes at most."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Self
+
+_PAGE = 4096
+_EVERY = 0.002  # seconds
+
+
+class Peak:
+    """Watches this process's resident memory while the context lasts."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._before = self._most = 0
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    @property
+    def extra(self) -> int:
+        """Bytes beyond what was resident at the start."""
+        return self._most - self._before
+
+    def __enter__(self) -> Self:
+        self._before = self._most = _resident()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(_EVERY):
+            self._most = max(self._most, _resident())
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE

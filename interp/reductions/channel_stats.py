@@ -1,0 +1,38 @@
+"""What each channel does over all tokens."""
+
+import torch
+
+from interp.adapters import ModelAdapter
+from interp.geometry import Geometry
+from interp.reductions import Reduction, reductions
+from interp.reductions._base import Tensor
+from interp.sites import Site
+from store.dims import CHANNEL, STAT
+
+
+class ChannelStats(Reduction):
+    """Mean, standard deviation and greatest magnitude of each channel over all tokens of the video, in float32.
+
+    Massive channels show in `absmax`; `std` standardises energy (SCIENCE, "Controls that we add").
+    """
+
+    name = "channel_stats"
+    dims = (STAT, CHANNEL)
+    stats = ("mean", "std", "absmax")
+
+    def shape(self, site: Site, geometry: Geometry) -> tuple[int, ...]:
+        """See `Reduction.shape`."""
+        return (len(self.stats), site.channels(geometry))
+
+    def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
+        """See `Reduction.reduce`; one pass over the tokens, sums in float32."""
+        tokens_nc = value_fyxc.flatten(0, 2)
+        mean = tokens_nc.mean(dim=0, dtype=torch.float32)
+        # The second moment as a norm: no float32 copy of the tokens is made.
+        square = torch.linalg.vector_norm(tokens_nc, dim=0, dtype=torch.float32).square() / len(tokens_nc)
+        low, high = tokens_nc.aminmax(dim=0)
+        absmax = torch.maximum(low.abs(), high.abs()).float()
+        return torch.stack([mean, (square - mean.square()).clamp_min(0).sqrt(), absmax])
+
+
+reductions.add(ChannelStats.name, ChannelStats())

@@ -1,0 +1,106 @@
+"""The public views: tables that are made of manifests, in any DuckDB connection."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import pyarrow.parquet as pq
+
+from store import manifest
+from store.layout import Kind
+from store.records import FORMAT
+
+VERSION: Final = 4
+"""Raised when the tables below change: an index of another version is made again."""
+
+TABLES: Final[dict[str, tuple[Kind, str]]] = {
+    "runs": (
+        "runs",
+        """run_id, sample_id, model, revision, weight_hash, pipeline, dtype, seed, steps, guidance, height, width,
+        frames, scheduler, interventions, capture, parent_id, try_cast(started AS TIMESTAMP) AS started, seconds,
+        git_commit, git_dirty, device, host, nbytes, stored, path, record FROM manifests""",
+    ),
+    "samples": (
+        "samples",
+        """sample_id, family, difficulty, split, prompt, negative_prompt, answers, labels, has_video FROM manifests""",
+    ),
+    "steps": (
+        "runs",
+        """run_id, s.step, s.timestep, s.sigma, s.sigma_next, s.expert, s.guidance
+        FROM (SELECT run_id, unnest(trajectory) AS s FROM manifests)""",
+    ),
+    "arrays": (
+        "runs",
+        """run_id, a.site, a.reduction, a.dims, a.shape, a.dtype, a.nbytes, a.stored, len(a.shards) AS files,
+        coalesce(a.encoding, 'exact') AS encoding
+        FROM (SELECT run_id, unnest(arrays) AS a FROM manifests)""",
+    ),
+    "token_stats": (
+        "runs",
+        """run_id, t.site, t.branch, t.step, t.layer, t.frame, t.mean, t.std, t.max, t.p99
+        FROM (SELECT run_id, unnest(token_stats) AS t FROM manifests)""",
+    ),
+    "scores": (
+        "runs",
+        """run_id, s.scorer, s.metric, s.value, s.step FROM (SELECT run_id, unnest(scores) AS s FROM manifests)""",
+    ),
+    "results": (
+        "results",
+        """result_id, analysis, version, verdict, finding, n, run_ids, params, summary,
+        try_cast(started AS TIMESTAMP) AS started, path FROM manifests""",
+    ),
+}
+"""The public views: of which kind of manifest each is made, and how."""
+
+"""Of which kind of manifest each view is made, and how."""
+
+VIEWS: Final = tuple(TABLES)
+
+
+def of(kind: Kind) -> list[tuple[str, str]]:
+    """Tables made of one kind's manifests, with what they select from `manifests`."""
+    return [(table, columns) for table, (source, columns) in TABLES.items() if source == kind]
+
+
+def create(connection: duckdb.DuckDBPyConnection, kind: Kind) -> None:
+    """Make the tables of one kind, empty, unless they are there."""
+    connection.register("manifests", manifest.SCHEMAS[kind].empty_table())
+    for table, columns in of(kind):
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {table} AS SELECT {columns}")
+    connection.unregister("manifests")
+
+
+def insert(connection: duckdb.DuckDBPyConnection, kind: Kind, paths: Sequence[Path]) -> None:
+    """Add the rows of manifests to the tables of their kind.
+
+    Raises:
+        duckdb.Error: one of them cannot be read, or has a newer format.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        # DuckDB reads all files with the schema of the first: older manifests lack columns, which are then NULL.
+        today = Path(folder, "schema.parquet")
+        pq.write_table(manifest.SCHEMAS[kind].empty_table(), today)
+        listed = ", ".join(quoted(str(path)) for path in (today, *paths))
+        connection.execute(f"CREATE TEMP VIEW manifests AS FROM read_parquet([{listed}])")
+        newest = connection.execute("SELECT max(format) FROM manifests").fetchall()[0][0]
+        if newest > FORMAT:
+            raise duckdb.Error(f"format {newest}")
+        for table, columns in of(kind):
+            connection.execute(f"INSERT INTO {table} SELECT {columns}")
+        connection.execute("DROP VIEW manifests")
+
+
+def remove(connection: duckdb.DuckDBPyConnection, kind: Kind, ids: Sequence[str]) -> None:
+    """Remove the rows of some manifests from the tables of their kind."""
+    if ids:
+        for table, _ in of(kind):
+            connection.execute(f"DELETE FROM {table} WHERE {kind[:-1]}_id IN (SELECT unnest(?))", [ids])
+
+
+def quoted(text: str) -> str:
+    """As SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"

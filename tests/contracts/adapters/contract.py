@@ -1,0 +1,294 @@
+"""What the adapter of every model family must get right, on a tiny pipeline with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, ClassVar, NamedTuple
+
+import pytest
+import torch
+
+import interp
+from interp.adapters import adapt
+from interp.model import finished
+from interp.recorder import Label
+from interp.sites import LayerSite, StepValues, sites
+from store import StepInfo
+from tests import tiny
+
+Tensor = torch.Tensor
+BEFORE_ATTENTION = ("resid_pre", "q", "k", "v")
+"""Sites whose value in layer 0 belongs to one token alone: nothing has been mixed yet."""
+
+
+class Traced(NamedTuple):
+    """What a traced run gave."""
+
+    frames: Tensor
+    layers: dict[tuple[str, Label], Tensor]
+    """(site, label) → value, in the order in which it was seen."""
+    values: list[StepValues]
+    steps: tuple[StepInfo, ...]
+
+
+class _Keep:
+    """A listener that keeps everything."""
+
+    def __init__(self) -> None:
+        self.layers: dict[tuple[str, Label], Tensor] = {}
+        self.values: list[StepValues] = []
+
+    def wants(self, site: str, label: Label) -> bool:
+        return True
+
+    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> None:
+        assert (site, label) not in self.layers, f"{site} of {label} was seen twice"
+        self.layers[site, label] = value_fyxc.clone()
+
+    def step(self, values: StepValues) -> None:
+        self.values.append(values)
+
+
+class AdapterContract:
+    """Inherit it, and say how a tiny pipeline of the family is built.
+
+    `build` returns a new pipeline with the same random weights each time, at least two layers deep.
+    """
+
+    build: ClassVar[Callable[[], Any]]
+
+    size: ClassVar[dict[str, Any]] = {"height": 32, "width": 48, "frames": 9, "max_sequence_length": 8}
+    guidance: ClassVar[float] = 3.0
+    modules: ClassVar[dict[str, str]]
+    """Layer site → path of its module in a block, spelt out a second time."""
+    partial: ClassVar[dict[str, tuple[int, ...]]] = {}
+    """Layers of the sites that not every layer has."""
+    places: ClassVar[tuple[tuple[int, int, int], ...]] = ((0, 0, 0), (1, 2, 4), (2, 3, 5), (2, 0, 5))
+    """Tokens (frame, y, x) that patches are planted in."""
+    local: ClassVar[tuple[str, ...]] = BEFORE_ATTENTION
+    """Sites of layer 0 that a planted patch changes in its own token only."""
+    prompt_free: ClassVar[tuple[str, ...]] = BEFORE_ATTENTION
+    """Sites of layer 0 that do not depend on the prompt."""
+    refused: ClassVar[tuple[tuple[dict[str, Any], str], ...]] = (
+        ({"height": 33}, "multiple of"),
+        ({"frames": 8}, "1 + a multiple of 4"),
+    )
+    """Settings that the pipeline cannot run with, and a part of the sentence that says so."""
+    tolerance: ClassVar[float] = 1e-5
+
+    def native(self, latent_bcfyx: Tensor) -> Tensor:
+        """Starting noise as the pipeline takes it."""
+        return latent_bcfyx
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls) -> interp.Model:
+        return interp.load(cls.build())
+
+    def trace(
+        self, model: interp.Model, names: Sequence[str] = (), *, prompt: str = "walk", steps: int = 2, **extra: Any
+    ) -> Traced:
+        """A guided run with the given sites of all layers that have them."""
+        settings = self.settings(model, steps=steps)
+        keep = _Keep()
+        wanted = [
+            (site, list(model.adapter.layers(name))) for name in names if isinstance(site := sites[name], LayerSite)
+        ]
+        output, infos = model.traced.run(
+            sites=wanted,
+            settings=settings,
+            geometry=model.geometry(settings),
+            listener=keep,
+            **{**model.inputs(tiny.sample(prompt=prompt), seed=3, settings=settings), **extra},
+        )
+        return Traced(output.frames, keep.layers, keep.values, infos)
+
+    def settings(self, model: interp.Model, **asked: Any) -> interp.model.SamplerSettings:
+        return model.settings(**{**self.size, "guidance": self.guidance, "steps": 2, **asked})
+
+    def first(self, run: Traced, site: str, layer: int, branch: str = "cond") -> Tensor:
+        """The value of a site at the first step."""
+        (found,) = [
+            v for (s, at), v in run.layers.items() if (s, at.step, at.branch, at.layer) == (site, 0, branch, layer)
+        ]
+        return found
+
+    def guided(self, model: interp.Model) -> bool:
+        return any(model.adapter.guidance(self.settings(model), expert) > 1 for expert in model.adapter.denoisers())
+
+    def noise(self, model: interp.Model) -> Tensor:
+        """Starting noise `[1, c, f, y, x]`."""
+        geometry = model.geometry(self.settings(model))
+        shape = (1, geometry.latent_channels, *geometry.latent)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+    def test_sites_are_those_of_the_table(self, model: interp.Model) -> None:
+        assert dict(model.adapter.modules) == self.modules
+        layers = model.geometry(self.settings(model)).layers
+        for site in sites:
+            if isinstance(site, LayerSite):
+                there = self.partial.get(site.name, tuple(range(layers)) if site.name in self.modules else ())
+                assert model.adapter.layers(site.name) == there, site.name
+
+    def test_values_labels_and_video_are_those_of_plain_hooks_bit_for_bit(self, model: interp.Model) -> None:
+        run = self.trace(model, list(self.modules))
+        plain = self.build()
+        adapter, settings = adapt(plain), self.settings(model)
+        geometry = model.geometry(settings)
+        seen: list[tuple[str, str, int, Any]] = []
+        with ExitStack() as stack:
+            for expert, denoiser in adapter.denoisers().items():
+                for layer, block in enumerate(self.blocks(denoiser)):
+                    for name, path in self.modules.items():
+                        if name in self.partial and layer not in self.partial[name]:
+                            continue
+                        slot, module = sites[name].slot, self.module(block, path)  # type: ignore[attr-defined]
+
+                        def keep(
+                            m: Any, args: Any, kwargs: Any, out: Any, at: Any = (name, expert, layer), slot: str = slot
+                        ) -> None:
+                            value = (args, kwargs) if slot == "input" else out
+                            seen.append((*at, adapter.hidden(value, slot).clone()))
+
+                        stack.callback(module.register_forward_hook(keep, with_kwargs=True).remove)
+            inputs = model.inputs(tiny.sample(), seed=3, settings=settings)
+            frames = plain(**inputs).frames
+        assert torch.equal(run.frames, frames)
+        assert finished(plain(**{**inputs, "generator": torch.Generator("cpu").manual_seed(3)})).shape == (
+            *geometry.video,
+            3,
+        )
+        ours: dict[tuple[str, str, int], list[Tensor]] = {}
+        for (site, label), value in run.layers.items():
+            ours.setdefault((site, label.expert, label.layer), []).append(value)
+        theirs: dict[tuple[str, str, int], list[Tensor]] = {}
+        for name, expert, layer, value in seen:
+            theirs.setdefault((name, expert, layer), []).extend(self.grid(value, geometry, name, layer, model))
+        assert set(ours) == set(theirs)
+        for key, values in theirs.items():
+            assert len(ours[key]) == len(values), key
+            assert all(map(torch.equal, ours[key], values)), key
+        branches = 2 if self.guided(model) else 1
+        each = sum(len(model.adapter.layers(name)) for name in self.modules)
+        assert len(run.layers) == each * branches * settings.steps
+        for step in range(settings.steps):
+            expected = {"cond", "uncond"} if branches == 2 else {"cond"}
+            assert {label.branch for _, label in run.layers if label.step == step} == expected
+
+    def blocks(self, denoiser: Any) -> Sequence[Any]:
+        """Blocks of a denoiser, spelt out a second time."""
+        return denoiser.transformer_blocks
+
+    def module(self, block: Any, path: str) -> Any:
+        """A block's module by its path in `modules`."""
+        return block.get_submodule(path)
+
+    def grid(self, value: Tensor, geometry: interp.Geometry, site: str, layer: int, model: interp.Model) -> Tensor:
+        """A hooked value as `[b, f, y, x, c]`."""
+        from interp.adapters import Forward, Place
+
+        forward = Forward("transformer", None, len(value), 0, {})
+        return model.adapter.tokens(value, geometry, Place(site, layer, forward))
+
+    def test_values_have_the_planned_shapes(self, model: interp.Model) -> None:
+        run, geometry = self.trace(model, list(self.modules), steps=1), model.geometry(self.settings(model))
+        for (site, label), value in run.layers.items():
+            assert value.shape == (*geometry.tokens, geometry.width), (site, label)
+        for values in run.values:
+            shapes = {name: value.shape for name, value in values.velocity.items()} | {"latent": values.latent.shape}
+            assert set(shapes.values()) == {(*geometry.latent, geometry.latent_channels)}, shapes
+
+    def test_a_planted_patch_lights_its_own_token(self, model: interp.Model) -> None:
+        geometry = model.geometry(self.settings(model))
+        patch = model.adapter.patch
+        noise = self.noise(model)
+        watched = sorted({*self.local, "resid_post"} & set(self.modules))
+        clean = self.trace(model, watched, steps=1, latents=self.native(noise))
+        for where in self.places:
+            planted = noise.clone()
+            frame, y, x = (slice(place * size, (place + 1) * size) for place, size in zip(where, patch, strict=True))
+            planted[:, :, frame, y, x] += 25.0
+            run = self.trace(model, watched, steps=1, latents=self.native(planted))
+            for site in watched:
+                if 0 not in model.adapter.layers(site):
+                    continue
+                change = (self.first(run, site, 0) - self.first(clean, site, 0)).norm(dim=-1)
+                assert tuple(torch.unravel_index(change.argmax(), change.shape)) == where, site
+                if site in self.local:
+                    assert torch.count_nonzero(change) == 1, site
+            latent = (run.values[0].latent - clean.values[0].latent).norm(dim=-1)
+            assert latent[frame, y, x].min() > 0
+            assert torch.count_nonzero(latent) == latent[frame, y, x].numel()
+        assert geometry.tokens != geometry.latent or patch == (1, 1, 1)
+
+    def test_text_is_kept_apart(self, model: interp.Model) -> None:
+        """Prompts of other words and lengths leave what has not met them yet as it is, and change the rest."""
+        names = [*dict.fromkeys([*self.prompt_free, "resid_post"])]
+        names = [name for name in names if name in self.modules]
+        short, long = (self.trace(model, names, prompt=prompt, steps=1) for prompt in ("go", "walk far"))
+        last = max(label.layer for site, label in short.layers if site == "resid_post")
+        assert [key for key in short.layers] == [key for key in long.layers]
+        for site in set(names) & set(self.prompt_free):
+            if 0 in model.adapter.layers(site):
+                assert torch.equal(self.first(short, site, 0), self.first(long, site, 0)), site
+        assert not torch.equal(self.first(short, "resid_post", last), self.first(long, "resid_post", last))
+        if self.guided(model):
+            uncond = [self.first(run, "resid_post", last, "uncond") for run in (short, long)]
+            assert torch.equal(*uncond), "the prompt changes the uncond branch: the branches are swapped"
+
+    def test_steps_and_guidance_are_what_ran(self, model: interp.Model) -> None:
+        run = self.trace(model, steps=4)
+        assert [info.step for info in run.steps] == [0, 1, 2, 3]
+        assert [info.timestep for info in run.steps] == sorted((info.timestep for info in run.steps), reverse=True)
+        for before, after in zip(run.steps, run.steps[1:], strict=False):
+            assert before.sigma_next == pytest.approx(after.sigma)
+            assert after.sigma < before.sigma
+        assert run.steps[-1].sigma_next == 0
+        for values in run.values:
+            assert values.info.expert in model.adapter.denoisers()
+            if values.info.guidance > 1:
+                cond, uncond, guided = (self.moving(values.velocity[name]) for name in ("cond", "uncond", "guided"))
+                assert not torch.equal(cond, uncond)
+                expected = uncond + values.info.guidance * (cond - uncond)
+                torch.testing.assert_close(guided, expected, atol=self.tolerance, rtol=1e-4)
+            else:
+                assert torch.equal(self.moving(values.velocity["guided"]), self.moving(values.velocity["cond"]))
+
+    def moving(self, value_fyxc: Tensor) -> Tensor:
+        """The part of a latent that the pipeline does not hold fixed."""
+        return value_fyxc
+
+    def test_x0_hat_of_the_last_step_is_the_video(self, model: interp.Model) -> None:
+        """No noise is left after the last step, so what it predicts is what the pipeline decodes."""
+        run = self.trace(model, steps=3)
+        x0_hat = sites["x0_hat"].value(run.values[-1], None)  # type: ignore[attr-defined]
+        decoded = model.adapter.decode(x0_hat).permute(0, 3, 1, 2)
+        torch.testing.assert_close(decoded, run.frames[0].to(decoded), atol=2e-4, rtol=1e-3)
+
+    def final(self, model: interp.Model, inputs: dict[str, Any]) -> Tensor:
+        """The finished latent as the sampler holds it."""
+        return model.pipeline(**{**inputs, "output_type": "latent"}).frames
+
+    def test_decoding_is_the_pipelines_own(self, model: interp.Model) -> None:
+        """The final latent, decoded by the adapter, is the finished video bit for bit."""
+        settings = self.settings(model)
+        latent = self.final(model, model.inputs(tiny.sample(), seed=0, settings=settings))
+        frames = model.pipeline(**model.inputs(tiny.sample(), seed=0, settings=settings)).frames
+        decoded = model.adapter.decode(model.adapter.latent(latent, model.geometry(settings))[0])
+        assert torch.equal(decoded.permute(0, 3, 1, 2), frames[0])
+
+    def test_what_does_not_fit_is_refused_in_one_line(self, model: interp.Model) -> None:
+        for asked, rule in self.refused:
+            with pytest.raises(interp.BadInput) as error:
+                self.settings(model, **asked)
+            assert rule in str(error.value)
+            assert "\n" not in str(error.value)
+
+    def test_the_pipeline_is_left_as_it_was(self, model: interp.Model) -> None:
+        settings = self.settings(model)
+        before = model.generate(tiny.sample(), settings=settings)
+        self.trace(model, ["resid_post"])
+        assert "step" not in vars(model.pipeline.scheduler)
+        assert all("cache_context" not in vars(denoiser) for denoiser in model.adapter.denoisers().values())
+        assert torch.equal(model.generate(tiny.sample(), settings=settings), before)

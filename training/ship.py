@@ -1,0 +1,100 @@
+"""Stages `ship`, `unship` and `restore`: a run's results in few files of bounded size, and back again.
+
+A machine that trains may only give back a handful of files, and it may vanish: what is shipped is enough to install
+the model, to write its card, and to go on training from (without the optimizer's moments).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+from diffusers import WanImageToVideoPipeline
+from torch import nn
+
+from training import checkpoint, transformer
+from training.config import TRAINED, Config
+
+PART = 15 << 20
+"""Bytes of a file at most."""
+FILES = 8
+"""Files at most, the manifest included."""
+MANIFEST, RECORDS = "manifest.json", "records.json"
+
+
+class ShipError(ValueError):
+    """A parcel that cannot be packed or is damaged."""
+
+
+def ship(config: Config, folder: Path) -> list[Path]:
+    """Pack the exported folder, results and the stages' records into `folder`; what was there is replaced.
+
+    Returns:
+        The files: parts of a tar file, and a manifest with their checksums.
+
+    Raises:
+        ShipError: if that would be more than `FILES` files.
+    """
+    box = io.BytesIO()
+    records = {name: record for name in TRAINED if (record := checkpoint.record(config.checkpoint(name)))}
+    with tarfile.open(fileobj=box, mode="w") as tar:
+        _add(tar, RECORDS, json.dumps(records, indent=2).encode())
+        results = [*config.out.glob("*.json"), *config.out.glob("*.webp"), *config.measured.glob("*.json")]
+        model = [file for file in config.model_folder.rglob("*") if file.is_file()]
+        for file in sorted(file for file in [*results, *model] if file.name != RECORDS):
+            _add(tar, str(file.relative_to(config.out)), file.read_bytes())
+    content = box.getvalue()
+    parts = [content[first : first + PART] for first in range(0, len(content), PART)]
+    if len(parts) + 1 > FILES:
+        raise ShipError(f"{len(content) / 1e6:.0f} MB need {len(parts)} parts of {PART >> 20} MiB; {FILES - 1} may be")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("part-*"):
+        file.unlink()
+    names = [f"part-{number}.tar" for number in range(len(parts))]
+    for name, part in zip(names, parts, strict=True):
+        (folder / name).write_bytes(part)
+    sums = {name: hashlib.sha256(part).hexdigest() for name, part in zip(names, parts, strict=True)}
+    (folder / MANIFEST).write_text(json.dumps({"parts": sums, "bytes": len(content)}, indent=2) + "\n")
+    return [folder / name for name in (*names, MANIFEST)]
+
+
+def unship(config: Config, folder: Path) -> None:
+    """Unpack what `ship` packed into `config.out`.
+
+    Raises:
+        ShipError: if a part is missing or damaged.
+    """
+    manifest = json.loads((folder / MANIFEST).read_text())
+    parts: list[bytes] = []
+    for name, wanted in manifest["parts"].items():
+        content = (folder / name).read_bytes() if (folder / name).exists() else b""
+        if hashlib.sha256(content).hexdigest() != wanted:
+            raise ShipError(f"{name} of {folder} is {'damaged' if content else 'missing'}; ship again")
+        parts.append(content)
+    config.out.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as tar:
+        tar.extractall(config.out, filter="data")
+
+
+def restore(config: Config) -> None:
+    """Checkpoints of VAE and transformer from an unpacked parcel, so that training and describing go on from there.
+
+    The averaged weights become the weights, and the optimizer begins anew; finished stages stay finished.
+    """
+    records = json.loads((config.out / RECORDS).read_text())
+    pipe = WanImageToVideoPipeline.from_pretrained(config.model_folder)
+    weights = nn.ModuleDict({name: getattr(pipe, name) for name in transformer.TRAINED}).named_parameters()
+    joint = {name: value.detach() for name, value in weights}
+    tensors = checkpoint.named("model", joint)
+    tensors |= checkpoint.named("ema", {name: value.clone() for name, value in joint.items()})
+    checkpoint.save(config.checkpoint("transformer"), tensors, records["transformer"])
+    checkpoint.save(config.checkpoint("vae"), checkpoint.named("model", pipe.vae.state_dict()), records["vae"])
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), 0o644
+    tar.addfile(entry, io.BytesIO(content))
