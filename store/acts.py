@@ -221,6 +221,24 @@ class ActivationStore(Asking):
             raise ResultNotFound(self._missing("results", result_id))
         return results.get(self._layout, result_id)
 
+    def results(self, where: str | None = None, params: Params = None) -> dict[str, ResultEntry]:
+        """Stored results by id, those that were begun first in front; their numbers lazily.
+
+        Args:
+            where: SQL condition on the columns of the view `results`, e.g. `"analysis = 'energy'"`.
+            params: Values for its `?` or `$name`.
+
+        Raises:
+            QueryError: `where` is wrong.
+            DamagedArray: a file of one is not what was written.
+        """
+        from store import query as queries
+
+        condition = "TRUE" if where is None else f"({where}\n)"
+        query = f"SELECT result_id FROM results WHERE {condition} ORDER BY started, result_id"
+        ids = [str(row[0]) for row in queries.rows(self._index.connect(), query, params)]
+        return dict(zip(ids, self._layout.each(self.result, ids), strict=True))
+
     def incomplete(self) -> list[str]:
         """Folders below `runs` that no manifest names: crashed writers' leftovers, or runs being written."""
         folder = self._layout.folder("runs")

@@ -45,6 +45,19 @@ def test_a_result_comes_back_as_it_was(acts):
     ]
 
 
+def test_results_are_chosen_by_what_they_are(acts):
+    first = acts.save_result(RECORD, data(), small.PROVENANCE)
+    later = small.PROVENANCE.model_copy(update={"started": "2027-01-02T03:04:05+00:00"})
+    second = acts.save_result(RECORD.replaced(analysis="trajectory", n=3), data() + 1, later)
+    assert list(acts.results()) == [first, second]
+    assert [entry.record.n for entry in acts.results().values()] == [2, 3]
+    (entry,) = acts.results("analysis = ? AND n > 2", ["trajectory"]).values()
+    xr.testing.assert_equal(entry.data.load(), data() + 1)
+    assert acts.results("analysis = 'none' -- of them") == {}
+    with pytest.raises(store.QueryError):
+        acts.results("no such column")
+
+
 def test_a_result_is_stored_once(acts):
     first = acts.save_result(RECORD, data(), small.PROVENANCE)
     assert acts.save_result(RECORD, data() + 1, small.PROVENANCE) == first
