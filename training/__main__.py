@@ -98,6 +98,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="of the transformer, instead of the preset's")
     parser.add_argument("--batch", type=int, help="of the transformer, on each device")
     parser.add_argument("--rate", type=float, help="of the transformer, at its peak")
+    parser.add_argument("--vae-rate", type=float, help="of the VAE, at its peak")
     parser.add_argument("--pool", type=int, help="samples whose latents each device holds")
     parser.add_argument("--n", type=int, help="test samples for each family, split and difficulty")
     parser.add_argument("--eval-dtype", choices=("float32", "bfloat16"), help="of the denoiser when it is measured")
@@ -137,7 +138,9 @@ def configure(options: argparse.Namespace) -> Config:
     )
     return replace(
         config,
-        vae=_until(config.vae, options.vae_steps, options.vae_minutes),
+        vae=_until(
+            replace(config.vae, rate=options.vae_rate or config.vae.rate), options.vae_steps, options.vae_minutes
+        ),
         transformer=_until(main, options.steps, options.minutes),
         few_step=_until(config.few_step, None, options.few_step_minutes),
         experts=_until(config.experts, None, options.expert_minutes),

@@ -108,12 +108,13 @@ On {devices} × {device}, bf16 autocast, AdamW, gradients averaged over devices:
 
 {training}
 
-The transformer and the text encoder were trained jointly, by flow matching with logit-normal noise levels, shift
-{shift:g}, at a peak rate of {rate:g}, on {samples:,} samples made on the devices; {drop:.0%} of the prompts dropped;
-weights averaged. The VAE saw {videos:,} videos of both splits. {evaluate_minutes:.1f} minutes to evaluate. Seed {seed}.
+A stage with several lines was continued, each time with a new optimizer. The transformer and the text encoder were
+trained jointly, by flow matching, on {samples:,} samples made on the devices, with logit-normal noise levels, shift
+{shift:g}, and {pure:.0%} of the samples at noise level 1 exactly; {drop:.0%} of the prompts dropped; weights averaged.
+The VAE saw {videos:,} videos of both splits. {evaluate_minutes:.1f} minutes to evaluate. Seed {seed}.
 
 ```
-python -m training --out build/tinywan --compile
+torchrun --nproc-per-node {devices} -m training --out build/tinywan --compile
 python -m training measure install card --out build/tinywan
 ```
 """
@@ -199,12 +200,12 @@ def render(config: Config) -> str:
         device=measured["device"],
         devices=measured["devices"],
         training=_training(stages),
-        rate=stages["transformer"]["rate"],
-        samples=stages["transformer"]["samples"],
-        videos=stages["vae"]["samples"],
+        samples=measured["training"]["samples"]["transformer"],
+        videos=measured["training"]["samples"]["vae"],
         seed=measured["training"]["seed"],
         shift=model.shift,
         drop=config.transformer.drop_prompt,
+        pure=config.transformer.pure_noise,
         evaluate_minutes=measured["seconds"] / 60,
     )
 
@@ -270,14 +271,16 @@ def _training(stages: dict[str, Any]) -> str:
     names = {"vae": "VAE", "transformer": "transformer, text encoder", "few_step": "few-step LoRA"}
     names |= {f"expert_{name}": f"{name}-noise expert" for name in NAMES}
     return table(
-        ["stage", "steps", "batch", "minutes"],
+        ["stage", "steps", "batch", "peak rate", "minutes"],
         [
             [
                 names[name],
-                str(stage["step"]),
-                f"{stage['devices']} × {stage['batch']}",
-                f"{stage['seconds'] / 60:.1f}",
+                f"{leg['steps']:,}",
+                f"{leg['devices']} × {leg['batch']}",
+                f"{leg['rate']:g}",
+                f"{leg['seconds'] / 60:.1f}",
             ]
             for name, stage in stages.items()
+            for leg in stage["legs"]
         ],
     )

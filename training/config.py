@@ -8,7 +8,16 @@ from pathlib import Path
 
 from interp.worlds import FRAMES, SIZE
 
-WEIGHTS: Mapping[str, int] = {"maze": 3, "weighted_grid": 2, "key_door": 2}
+WEIGHTS: Mapping[str, int] = {
+    "bounce": 3,
+    "maze": 2,
+    "weighted_grid": 2,
+    "key_door": 2,
+    "rotation": 2,
+    "sort_sizes": 2,
+    "colour_sequence": 2,
+    "size_pattern": 2,
+}
 """Turns that a family takes where it is more than one: what has more to learn is shown more."""
 TRAINED = ("vae", "transformer", "few_step", "expert_high", "expert_low")
 """What has a checkpoint."""
@@ -75,6 +84,8 @@ class TransformerConfig(Fit):
     rate: float = 6e-4
     ema: float = 0.999
     drop_prompt: float = 0.1
+    pure_noise: float = 0.05
+    """Share of samples at noise level 1 exactly, where every sampling starts and random levels never are."""
     pool: int = 131_072
     """Samples whose latents each device holds."""
     refresh: int = 8192

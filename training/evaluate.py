@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from interp.worlds import SPLITS, worlds
-from training import ambiguity, checkpoint, data, experts, failures, model, parallel, scoring, success
+from training import ambiguity, checkpoint, data, experts, failures, loop, model, parallel, scoring, success
 from training.config import TRAINED, Config
 from training.sampling import Sampler
 from training.scoring import Cell
@@ -159,10 +159,10 @@ def _variants(sampler: Sampler, pool: Executor, shipped: Settings) -> dict[str, 
 
 def training(config: Config) -> dict[str, Any]:
     """How long the stages took and how much they saw, as their checkpoints tell."""
-    told = ("step", "seconds", "devices", "batch", "rate", "samples")
-    stages = {name: checkpoint.record(config.checkpoint(name)) for name in TRAINED}
+    records = {name: checkpoint.record(config.checkpoint(name)) for name in TRAINED}
     return {
-        "stages": {name: {key: record[key] for key in told if key in record} for name, record in stages.items()},
+        "stages": {name: {"legs": loop.legs(record)} for name, record in records.items()},
+        "samples": {name: record["samples"] for name, record in records.items() if "samples" in record},
         "seed": config.seed,
     }
 

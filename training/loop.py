@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from training import checkpoint, parallel
 from training.config import Config, Fit
-from training.progress import Budget, Progress
+from training.progress import NEW, Budget, Progress
 
 
 class Step(NamedTuple):
@@ -53,7 +53,7 @@ def run(
         fit: Rate, batch and end.
         stage: Name in the log.
         file: Checkpoint: tensors under `model.`, `ema.` (where `fit` asks for it) and `optimizer.`; the record has
-            `step`, `seconds`, `fraction`, `devices`, `batch`, `rate` and what `extra` gives.
+            `step`, `seconds`, `fraction`, `start`, `devices`, `batch`, `rate` and what `extra` gives.
         weights: What is trained, by name, equal on every rank.
         loss: Called once a step, on this rank's own data.
         extra: More for the record, asked with the number of steps done whenever the file is written.
@@ -75,7 +75,8 @@ def run(
     def write(step: int, fraction: float) -> None:
         tensors = checkpoint.named("model", weights) | checkpoint.named("ema", dict(zip(names, ema, strict=False)))
         tensors |= checkpoint.named("optimizer", checkpoint.optimizer_state(optimizer, names))
-        state = {"step": step, "seconds": budget.seconds, "fraction": fraction}
+        seconds = budget.start["seconds"] + budget.seconds
+        state: dict[str, Any] = {"step": step, "seconds": seconds, "fraction": fraction, "start": budget.start}
         state |= {"devices": parallel.size(), "batch": fit.batch, "rate": fit.rate}
         checkpoint.save(file, tensors, state | dict(extra(step)))
 
@@ -85,7 +86,7 @@ def run(
             break
         generator.manual_seed(seed(config, number))
         for group in optimizer.param_groups:
-            group["lr"] = fit.rate * schedule(number, fraction, fit.warmup)
+            group["lr"] = fit.rate * schedule(budget.done(number), fraction, fit.warmup)
         value, numbers = loss(Step(number, fraction, generator))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -106,6 +107,14 @@ def run(
     if parallel.first():
         write(number, 1.0)
     parallel.barrier()
+
+
+def legs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """`steps`, `seconds`, `devices`, `batch` and `rate` of each training behind a checkpoint, the first one first."""
+    start = record.get("start", NEW)
+    own = {name: record[name] for name in ("devices", "batch", "rate")}
+    own |= {"steps": record["step"] - start["step"], "seconds": record["seconds"] - start["seconds"]}
+    return [*start["legs"], *([own] if own["steps"] else [])]
 
 
 def schedule(step: int, fraction: float, warmup: int) -> float:

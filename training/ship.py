@@ -11,11 +11,12 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from diffusers import WanImageToVideoPipeline
 from torch import nn
 
-from training import checkpoint, transformer
+from training import checkpoint, loop, transformer
 from training.config import TRAINED, Config
 
 PART = 15 << 20
@@ -82,7 +83,8 @@ def unship(config: Config, folder: Path) -> None:
 def restore(config: Config) -> None:
     """Checkpoints of VAE and transformer from an unpacked parcel, so that training and describing go on from there.
 
-    The averaged weights become the weights, and the optimizer begins anew; finished stages stay finished.
+    The averaged weights become the weights. Steps, minutes, rate and optimizer begin anew: a stage that is asked for
+    again is trained for as long as the command line says, on top of what it has had.
     """
     records = json.loads((config.out / RECORDS).read_text())
     pipe = WanImageToVideoPipeline.from_pretrained(config.model_folder)
@@ -90,8 +92,14 @@ def restore(config: Config) -> None:
     joint = {name: value.detach() for name, value in weights}
     tensors = checkpoint.named("model", joint)
     tensors |= checkpoint.named("ema", {name: value.clone() for name, value in joint.items()})
-    checkpoint.save(config.checkpoint("transformer"), tensors, records["transformer"])
-    checkpoint.save(config.checkpoint("vae"), checkpoint.named("model", pipe.vae.state_dict()), records["vae"])
+    checkpoint.save(config.checkpoint("transformer"), tensors, _ended(records["transformer"]))
+    checkpoint.save(config.checkpoint("vae"), checkpoint.named("model", pipe.vae.state_dict()), _ended(records["vae"]))
+
+
+def _ended(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a training that has ended, as the beginning of one that goes on from it."""
+    start = {"step": record["step"], "seconds": record["seconds"], "legs": loop.legs(record)}
+    return {**record, "fraction": 0.0, "start": start}
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -67,6 +67,9 @@ def flow_matching(
     """Mean squared error of the velocity at noise levels between `low` and `high`."""
     latents, condition, ids = batch
     sigma = noise_levels(len(latents), generator, shift=config.model.shift, low=low, high=high)
+    if high == 1:
+        pure = torch.rand(sigma.shape, generator=generator, device=sigma.device) < config.transformer.pure_noise
+        sigma = torch.where(pure, torch.ones_like(sigma), sigma)
     s = sigma.view(-1, 1, 1, 1, 1)
     noise = torch.randn(latents.shape, generator=generator, device=latents.device)
     with torch.autocast(config.device, dtype=torch.bfloat16, enabled=config.device != "cpu"):

@@ -92,6 +92,7 @@ class Bounce(SceneWorld):
         there = torch.cat([torch.ones(n, 1, dtype=torch.bool, device=device), room[:, :decoys]], dim=1)
         count = 1 + decoys
         mine = things.colour[:, 1:2]
+        black = torch.full_like(mine, _palette.NAMES.index("black"))
         others = [0, *range(2, 2 + decoys)]
         ball = torch.full_like(mine, shape_number("circle"))
         halves = [BALL, *([HALF] * count), *(half for _, half in DOTS)]
@@ -101,7 +102,7 @@ class Bounce(SceneWorld):
             ),
             half=torch.tensor(halves, device=device)[:, None].expand(-1, 2)[None, None, None],
             shape=torch.cat([ball, things.shape[:, others], ball, ball], dim=1)[:, None, None],
-            colour=torch.cat([mine, things.colour[:, others], mine, mine], dim=1)[:, None, None],
+            colour=torch.cat([mine, things.colour[:, others], black, black], dim=1)[:, None, None],
             visible=torch.cat(
                 [
                     torch.ones_like(hit[..., :1]),

@@ -42,10 +42,12 @@ FULL: Final = Level(targets=3, distractors=5)
 """`hard` out of domain: no slot is empty."""
 SLOTS: Final = 8
 """Places on the circle, 45° apart; slot 0 is the first one clockwise from where the arrow points at first."""
-NEAREST, FARTHEST = 15.0, 30.0
-"""Least and greatest angle from where the arrow points at first to slot 0, in degrees."""
+STARTS: Final = 8
+"""Directions that the arrow may point in at first, 45° apart."""
+NEAREST: Final = 22.5
+"""Angle from where the arrow points at first to slot 0, in degrees."""
 ENDS: Final = (1, 2, 5, 6)
-"""Slots that lie 60° to 120° away, so that the short way to them is clear: where targets are, and one distractor."""
+"""Slots 67.5° and 112.5° away, so that the short way to them is clear: where targets are, and one distractor."""
 MIDDLE, RADIUS = (SIZE - 1) / 2, 36.0
 """Row and column of the arrow, and pixels from there to the things."""
 ARROW, THING = (11.0, 18.0), 7.0
@@ -72,11 +74,11 @@ class Rotation(SceneWorld):
         n, device = len(index), index.device
         level = FULL if (difficulty, split) == ("hard", "out_of_domain") else LEVELS[difficulty]
         k, things = level.targets, level.targets + level.distractors
-        u = uniform(stream_key(key, "angles"), index, 3)
+        u = uniform(stream_key(key, "angles"), index, 2)
         slot = _slots(index, key, targets=k)[:, :things]  # [n, thing]: targets, the distractor that is wrong, others
-        away = NEAREST + (FARTHEST - NEAREST) * u[:, 1:2] + slot * (360 / SLOTS)  # degrees clockwise from the arrow
+        away = NEAREST + slot * (360 / SLOTS)  # degrees clockwise from the arrow
         turn = torch.where(away > 180, away - 360, away)
-        start = 2 * math.pi * u[:, 0]
+        start = 2 * math.pi / STARTS * pick(u[:, 0], STARTS)
         bearing = start[:, None] + torch.deg2rad(turn)  # [n, thing]
 
         still = MIDDLE + RADIUS * torch.stack([bearing.sin(), bearing.cos()], dim=-1)
@@ -99,7 +101,7 @@ class Rotation(SceneWorld):
             angle=torch.cat([turning[..., None], upright], dim=3),
         )
         said = zip(
-            pick(u[:, 2], len(self.TEMPLATES)).tolist(), colour[:, 0].tolist(), shape[:, 0].tolist(), strict=True
+            pick(u[:, 1], len(self.TEMPLATES)).tolist(), colour[:, 0].tolist(), shape[:, 0].tolist(), strict=True
         )
         return Scenes(
             prompts=[self.TEMPLATES[t].format(colour=_palette.NAMES[c], shape=SHAPES[s]) for t, c, s in said],

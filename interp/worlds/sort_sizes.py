@@ -1,13 +1,11 @@
-"""Sort by size: bars slide, all at once, to places in which their heights are in order.
+"""Sort by size: bars of an upper row slide down, the shortest first, to a lower row in which they are in order.
 
-Their middles lie on one line, so that a bar shows above and below any smaller one that passes in front of it.
+A bar sets out while the one before it is half way, so that no more than two are on their way at once.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
-from functools import cache
 from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.worlds import worlds
-from interp.worlds._base import SIZE
+from interp.worlds._base import FRAMES, SIZE
 from interp.worlds._motion import between, ramp
 from interp.worlds._random import pick, stream_key, uniform
 from interp.worlds._scene import Scenes, SceneWorld, blank
@@ -33,51 +31,36 @@ class Level(NamedTuple):
     """Pixels from place to place."""
     step: int
     """Pixels in half height from a bar to the next larger one."""
-    moves: tuple[int, int]
-    """Least and greatest sum of places that bars are away from where they belong."""
 
 
 LEVELS: Final = {
-    "easy": Level(bars=3, pitch=24, step=8, moves=(2, 4)),
-    "medium": Level(bars=4, pitch=24, step=6, moves=(4, 8)),
-    "hard": Level(bars=5, pitch=16, step=4, moves=(4, 6)),
+    "easy": Level(bars=3, pitch=24, step=5),
+    "medium": Level(bars=4, pitch=24, step=4),
+    "hard": Level(bars=5, pitch=16, step=3),
 }
-LONGER: Final = Level(bars=6, pitch=16, step=4, moves=(6, 8))
+LONGER: Final = Level(bars=6, pitch=16, step=3)
 """`hard` out of domain."""
-SHORTEST, TALLEST, HALF_WIDTH = 5, 28, 6.0
+SHORTEST, TALLEST, HALF_WIDTH = 4, 20, 6.0
 """Least and greatest half height, half the width, in pixels."""
+UPPER, LOWER = 23.5, 71.5
+"""Rows of the bars' middles, at first and in the end."""
 MIDDLE: Final = (SIZE - 1) / 2
-"""Row of the bars' middles, and column of the middle place."""
+"""Column of the middle place."""
 ORDERS: Final = (("shortest", "tallest"), ("tallest", "shortest"))
 """What stands on the left and on the right."""
 
 
-@cache
-def shuffles(level: Level) -> Tensor:
-    """Every order in which bars are as far from where they belong as `level` asks, int64 `[order, bar]`."""
-    orders = torch.tensor(list(itertools.permutations(range(level.bars))))
-    away = (orders - torch.arange(level.bars)).abs().sum(dim=1)
-    return orders[(away >= level.moves[0]) & (away <= level.moves[1])]
-
-
-def exchanged(ends: Tensor, starts: Tensor, u: Tensor) -> Tensor:
-    """Places in which two bars of neighbouring sizes are exchanged, and not all bars stay where they start.
+def exchanged(ends: Tensor, u: Tensor) -> Tensor:
+    """Places in which two bars of neighbouring sizes are exchanged.
 
     Args:
         ends: int64 `[n, bar]`, right places by size.
-        starts: int64 `[n, bar]`.
         u: float32 `[n]`, uniform, chooses the two.
     """
     bars = ends.shape[1]
     order = torch.arange(bars, device=ends.device).expand_as(ends)
-
-    def swap(first: Tensor) -> Tensor:
-        moved = torch.where(order == first, order + 1, torch.where(order == first + 1, order - 1, order))
-        return ends.gather(1, moved)
-
     first = pick(u, bars - 1)[:, None]
-    once = swap(first)
-    return torch.where((once == starts).all(dim=1, keepdim=True), swap((first + 1) % (bars - 1)), once)
+    return ends.gather(1, torch.where(order == first, order + 1, torch.where(order == first + 1, order - 1, order)))
 
 
 class SortSizes(SceneWorld):
@@ -87,14 +70,14 @@ class SortSizes(SceneWorld):
     """
 
     name: ClassVar[str] = "sort_sizes"
-    summary: ClassVar[str] = "slide bars to places in which they are sorted by height"
+    summary: ClassVar[str] = "slide bars, one after another, into a row sorted by height"
     group: ClassVar[str] = "arrangement"
     difficulties: ClassVar[tuple[str, ...]] = tuple(LEVELS)
 
     TEMPLATES: ClassVar[tuple[str, ...]] = (
-        "Sort the pieces by height from left to right, from {first} to {last}.",
-        "Arrange the pieces in order: the {first} on the left, the {last} on the right.",
-        "The pieces slide until they are sorted by size, the {first} left and the {last} right.",
+        "Sort the pieces by height in the row below, from {first} to {last}.",
+        "Arrange the pieces below in order: the {first} on the left, the {last} on the right.",
+        "One after another the pieces slide down until they are sorted by size, the {first} left and the {last} right.",
     )
 
     def scenes(self, index: Tensor, *, key: int, difficulty: str, split: str) -> Scenes:
@@ -102,22 +85,22 @@ class SortSizes(SceneWorld):
         n, device = len(index), index.device
         level = LONGER if (difficulty, split) == ("hard", "out_of_domain") else LEVELS[difficulty]
         bars = level.bars
-        u = uniform(stream_key(key, "order"), index, 5)
+        u = uniform(stream_key(key, "order"), index, 4)
         falling = pick(u[:, 0], 2) if difficulty == "hard" else torch.zeros_like(index)
         size = torch.arange(bars, device=device)
         ends = torch.where(falling[:, None] == 1, bars - 1 - size, size)  # [n, bar]: places by size
-        known = shuffles(level).to(device)
-        starts = known[pick(u[:, 1], len(known))].gather(1, ends)
+        starts = uniform(stream_key(key, "starts"), index, bars).argsort(dim=1)
 
-        shortest = SHORTEST + pick(u[:, 2], TALLEST - SHORTEST - level.step * (bars - 1) + 1)
+        shortest = SHORTEST + pick(u[:, 1], TALLEST - SHORTEST - level.step * (bars - 1) + 1)
         half = (shortest[:, None] + level.step * size).float()
-        answers = torch.stack([ends, exchanged(ends, starts, u[:, 3])], dim=1)  # [n, A, bar]
+        answers = torch.stack([ends, exchanged(ends, u[:, 2])], dim=1)  # [n, A, bar]
         columns = [MIDDLE + level.pitch * (place - (bars - 1) / 2) for place in (starts[:, None], answers)]
         begin, end = (
-            torch.stack([torch.full_like(column, MIDDLE), column], dim=-1).expand(*answers.shape, 2)
-            for column in columns
+            torch.stack([torch.full_like(column, row), column], dim=-1).expand(*answers.shape, 2)
+            for row, column in zip((UPPER, LOWER), columns, strict=True)
         )
-        centre = between(begin, end, ramp(0, 16, device=device)).transpose(2, 3)  # [n, A, F, bar, 2]
+        wait = (FRAMES - 1) / (bars + 1)  # frames from one bar to the next
+        centre = between(begin, end, ramp(size * wait, (size + 2) * wait)).transpose(2, 3)  # [n, A, F, bar, 2]
         palette = colours(split, index, key=key)
         colour = palette[:, size % palette.shape[1]]
         # The largest is drawn first, so that none hides a smaller one when they pass.
@@ -128,7 +111,7 @@ class SortSizes(SceneWorld):
             colour=colour.flip(1)[:, None, None],
             visible=torch.ones(1, 1, 1, bars, dtype=torch.bool, device=device),
         )
-        said = zip(falling.tolist(), pick(u[:, 4], len(self.TEMPLATES)).tolist(), strict=True)
+        said = zip(falling.tolist(), pick(u[:, 3], len(self.TEMPLATES)).tolist(), strict=True)
         return Scenes(
             prompts=[
                 self.TEMPLATES[template].format(first=ORDERS[down][0], last=ORDERS[down][1]) for down, template in said

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training import ambiguity, card, checkpoint, evaluate, failures, measure, scoring, ship, success, transformer
+from training import ambiguity, card, checkpoint, evaluate, failures, loop, measure, scoring, ship, success, transformer
 from training.ambiguity import by_step, shares
 from training.scoring import Cell
 from training.session import Session
@@ -168,9 +168,11 @@ def test_a_parcel_comes_back_whole_and_training_goes_on_from_it(
         strict=True,
     ):
         assert torch.equal(ours, theirs)
-    longer = Session(replace(config, transformer=replace(config.transformer, steps=6)))
-    transformer.train(longer)
-    assert checkpoint.record(config.checkpoint("transformer"))["step"] == 6
+    before = finished.config.transformer.steps or 0
+    transformer.train(Session(replace(config, transformer=replace(config.transformer, steps=6, rate=1e-5))))
+    record = checkpoint.record(config.checkpoint("transformer"))
+    assert record["step"] == before + 6
+    assert [(leg["steps"], leg["rate"]) for leg in loop.legs(record)] == [(before, 6e-4), (6, 1e-5)]
 
 
 def test_a_damaged_parcel_is_refused(finished: Session, tmp_path: Path) -> None:

@@ -60,11 +60,10 @@ class TestBounce(WorldContract):
         for sample in self.samples:
             labels = sample.record.labels
             start, direction = np.array(labels["way"])[0], np.array(labels["direction"])  # type: ignore[index]
-            colour = truth(sample)[0][tuple(np.round(start).astype(int))]
             for back in (11, 19):
                 behind, ahead = (np.round(start + sign * back * direction).astype(int) for sign in (-1, 1))
-                assert (truth(sample)[0][tuple(behind)] == colour).all()
-                assert not (truth(sample)[0][tuple(ahead.clip(0, 95))] == colour).all()
+                assert (truth(sample)[0][tuple(behind)] < 64).all()
+                assert not (ahead.min() >= 4 and ahead.max() < 92 and (truth(sample)[0][tuple(ahead)] < 64).all())
 
     def test_in_domain_a_picture_is_as_full_as_its_difficulty_says(self) -> None:
         for sample in self.samples:
