@@ -94,6 +94,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, help="likewise for the transformer, filling its pool included")
     parser.add_argument("--few-step-minutes", type=float, help="likewise for the few-step LoRA")
     parser.add_argument("--expert-minutes", type=float, help="likewise for each expert")
+    parser.add_argument("--vae-decoder-only", action="store_true", help="train on without a change to the latents")
     parser.add_argument("--vae-steps", type=int, help="instead of the preset's")
     parser.add_argument("--steps", type=int, help="of the transformer, instead of the preset's")
     parser.add_argument("--batch", type=int, help="of the transformer, on each device")
@@ -136,11 +137,10 @@ def configure(options: argparse.Namespace) -> Config:
         rate=options.rate or config.transformer.rate,
         pool=options.pool or config.transformer.pool,
     )
+    vae = replace(config.vae, rate=options.vae_rate or config.vae.rate, decoder_only=options.vae_decoder_only)
     return replace(
         config,
-        vae=_until(
-            replace(config.vae, rate=options.vae_rate or config.vae.rate), options.vae_steps, options.vae_minutes
-        ),
+        vae=_until(vae, options.vae_steps, options.vae_minutes),
         transformer=_until(main, options.steps, options.minutes),
         few_step=_until(config.few_step, None, options.few_step_minutes),
         experts=_until(config.experts, None, options.expert_minutes),

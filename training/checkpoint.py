@@ -49,16 +49,20 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, names: Iterable[str]) -> dict[str, Tensor]:
-    """Moments and step counts of an optimizer of one group, `names` in the order of its parameters."""
+    """Moments and step counts of an optimizer; `names` in the order of its one group, frozen ones have none."""
     states = optimizer.state_dict()["state"]
-    return {f"{name}/{key}": value for i, name in enumerate(names) for key, value in states[i].items()}
+    return {f"{name}/{key}": value for i, name in enumerate(names) for key, value in states.get(i, {}).items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, names: Iterable[str], tensors: Mapping[str, Tensor]) -> None:
     """The inverse of `optimizer_state`."""
-    state: dict[int, dict[str, Tensor]] = {i: {} for i, _ in enumerate(names)}
+    state: dict[int, dict[str, Tensor]] = {}
     numbers = {name: i for i, name in enumerate(names)}
     for key, tensor in tensors.items():
         name, moment = key.rsplit("/", 1)
-        state[numbers[name]][moment] = tensor
+        state.setdefault(numbers[name], {})[moment] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for weight, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if moment.shape == weight.shape:  # fused, it wants both in one layout
+                moments[name] = torch.empty_like(weight).copy_(moment)

@@ -73,6 +73,8 @@ class VaeConfig(Fit):
     """Weight of the KL term against the mean absolute error, both means over their elements."""
     pool: int = 32_768
     """Videos that each device draws from, of every family and split."""
+    decoder_only: bool = False
+    """Leave the encoder of an earlier training as it is, so that latents stay what the transformer knows."""
 
 
 @dataclass(frozen=True, kw_only=True)

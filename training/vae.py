@@ -30,6 +30,14 @@ def train(session: Session) -> None:
     config = session.config
     options = config.vae
     vae = session.parts(vae_trained=False, trained=False).vae
+    known_moments: dict[str, list[float]] = {}
+    if options.decoder_only:
+        record = checkpoint.record(config.checkpoint("vae"))
+        if not record:
+            raise ValueError(f"no trained encoder in {config.checkpoint('vae')}; train the whole VAE first")
+        known_moments = {name: record[name] for name in ("latents_mean", "latents_std")}
+        for part in (vae.encoder, vae.quant_conv):
+            part.requires_grad_(False)
     channels_last(vae)
     autoencode = torch.compile(_autoencode, dynamic=False) if config.compile else _autoencode
     videos = functools.cache(lambda: _videos(config))
@@ -45,7 +53,10 @@ def train(session: Session) -> None:
         error = decoded.float() - video
         weighted = (rarities[rows].float()[:, None] * (error.abs() + error.pow(2))).mean()
         kl = 0.5 * (mean.float().pow(2) + logvar.float().exp() - 1 - logvar.float()).mean()
-        return weighted + options.kl * kl, {"error": error.detach().abs().mean(), "weighted": weighted.detach()}
+        return weighted + (0.0 if options.decoder_only else options.kl * kl), {
+            "error": error.detach().abs().mean(),
+            "weighted": weighted.detach(),
+        }
 
     loop.run(
         config,
@@ -55,7 +66,7 @@ def train(session: Session) -> None:
         weights=dict(vae.named_parameters()),
         loss=loss,
         extra=lambda step: {
-            **_moments(vae, data.to_model(videos()[0][:512])),
+            **(known_moments or _moments(vae, data.to_model(videos()[0][:512]))),
             "samples": options.pool * parallel.size(),
         },
     )

@@ -13,7 +13,20 @@ import pytest
 import torch
 from PIL import Image
 
-from training import ambiguity, card, checkpoint, evaluate, failures, loop, measure, scoring, ship, success, transformer
+from training import (
+    ambiguity,
+    card,
+    checkpoint,
+    evaluate,
+    failures,
+    loop,
+    measure,
+    scoring,
+    ship,
+    success,
+    transformer,
+    vae,
+)
 from training.ambiguity import by_step, shares
 from training.scoring import Cell
 from training.session import Session
@@ -173,6 +186,29 @@ def test_a_parcel_comes_back_whole_and_training_goes_on_from_it(
     record = checkpoint.record(config.checkpoint("transformer"))
     assert record["step"] == before + 6
     assert [(leg["steps"], leg["rate"]) for leg in loop.legs(record)] == [(before, 6e-4), (6, 1e-5)]
+
+
+def test_a_decoder_is_trained_on_alone_and_latents_stay(finished: Session, tmp_path: Path) -> None:
+    ship.ship(finished.config, tmp_path / "parcel")
+    options = replace(finished.config.vae, steps=3, rate=1e-2, decoder_only=True)
+    config = replace(finished.config, out=tmp_path / "again", vae=options)
+    with pytest.raises(ValueError, match="train the whole VAE first"):
+        vae.train(Session(config))
+    ship.unship(config, tmp_path / "parcel")
+    ship.restore(config)
+    before = Session(config).parts().vae
+    vae.train(Session(config))
+    after = Session(config).parts().vae
+    assert after.config["latents_mean"] == before.config["latents_mean"]
+    changed = {
+        name.split(".")[0]
+        for (name, old), new in zip(before.state_dict().items(), after.state_dict().values(), strict=True)
+        if not torch.equal(old, new)
+    }
+    assert changed == {"decoder", "post_quant_conv"}
+    longer = replace(config, vae=replace(options, steps=5))
+    vae.train(Session(longer))
+    assert [leg["steps"] for leg in loop.legs(checkpoint.record(config.checkpoint("vae")))] == [2, 5]
 
 
 def test_a_damaged_parcel_is_refused(finished: Session, tmp_path: Path) -> None:

@@ -109,6 +109,30 @@ def test_rare_colours_and_the_first_frame_weigh_more() -> None:
     assert weight[0, 0, 50, 50] == pytest.approx(3 * float(weight[0, 1, 50, 50]), rel=0.01)
 
 
+def test_moments_come_back_in_the_layout_of_their_weights(tmp_path: Path) -> None:
+    def fused() -> tuple[torch.nn.Conv3d, torch.optim.Optimizer]:
+        conv = torch.nn.Conv3d(2, 3, 3)
+        conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last_3d)
+        return conv, torch.optim.AdamW(conv.parameters(), fused=True)
+
+    def step(conv: torch.nn.Conv3d, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        conv(torch.ones(1, 2, 4, 4, 4)).square().sum().backward()
+        optimizer.step()
+
+    first, before = fused()
+    step(first, before)
+    file, names = tmp_path / "moments.safetensors", ["weight", "bias"]
+    checkpoint.save(file, checkpoint.optimizer_state(before, names), {})
+    second, after = fused()
+    second.load_state_dict(first.state_dict())
+    checkpoint.restore_optimizer(after, names, checkpoint.load(file)[0])
+    assert after.state[second.weight]["exp_avg"].stride() == second.weight.stride()  # on a GPU, others are refused
+    for conv, optimizer in ((first, before), (second, after)):
+        step(conv, optimizer)
+    assert torch.equal(first.weight, second.weight)
+
+
 def test_a_mix_takes_every_difficulty_in_turn_and_never_twice() -> None:
     mix = data.Mix(families=("maze",), seed=1, device="cpu")
     videos, prompts = mix.draw(0, 12)
