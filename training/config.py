@@ -19,6 +19,16 @@ WEIGHTS: Mapping[str, int] = {
     "size_pattern": 2,
 }
 """Turns that a family takes where it is more than one: what has more to learn is shown more."""
+CROWDED: Mapping[str, int] = {
+    "hide": 3,
+    "key_door": 3,
+    "sort_sizes": 3,
+    "detour": 2,
+    "leave_return": 2,
+    "move_two": 2,
+    "weighted_grid": 2,
+}
+"""The same for the VAE: families in which things pass so close that it is the one to lose them."""
 TRAINED = ("vae", "transformer", "few_step", "expert_high", "expert_low")
 """What has a checkpoint."""
 
@@ -73,6 +83,8 @@ class VaeConfig(Fit):
     """Weight of the KL term against the mean absolute error, both means over their elements."""
     pool: int = 32_768
     """Videos that each device draws from, of every family and split."""
+    weights: Mapping[str, int] = field(default_factory=lambda: CROWDED)
+    """Turns of a family where it is more than one."""
     decoder_only: bool = False
     """Leave the encoder of an earlier training as it is, so that latents stay what the transformer knows."""
 

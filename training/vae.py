@@ -92,7 +92,7 @@ def _videos(config: Config) -> tuple[Tensor, Tensor]:
         seed=data.stream(config, "vae"),
         device=config.device,
         splits=SPLITS,
-        weights=config.weights,
+        weights=config.vae.weights,
     )
     starts = range(0, config.vae.pool, config.chunk)
     parts = [mix.draw(start, min(config.chunk, config.vae.pool - start))[0] for start in starts]

@@ -17,16 +17,12 @@ LIMIT = 64 << 20
 """Bytes of the whole pipeline, its LoRAs included."""
 
 
-LOSSY = {"size_pattern", "sort_sizes"}
-"""Families of which the VAE loses too much: issue 3 asks for all of them, so its training has to go on."""
-
-
 @pytest.fixture(scope="module")
 def vae() -> AutoencoderKLWan:
     return AutoencoderKLWan.from_pretrained(FOLDER, subfolder="vae")
 
 
-@pytest.mark.parametrize("name", sorted(set(worlds.names()) - LOSSY))
+@pytest.mark.parametrize("name", worlds.names())
 def test_true_videos_survive_the_vae(name: str, vae: AutoencoderKLWan) -> None:
     """One easy sample in domain and one out of it; `stepscope worlds check` looks at all difficulties."""
     family = worlds[name]
