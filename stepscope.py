@@ -33,6 +33,8 @@ store_app = App(name="store", help="Look after a store.")
 app.command(store_app)
 worlds_app = App(name="worlds", help="Look at the task families, and hold their scorers to their bounds.")
 app.command(worlds_app)
+models_app = App(name="models", help="See which models can be traced, and what capturing one would cost.")
+app.command(models_app)
 
 Store = Annotated[Path, Parameter(name="--store", help="Folder of the store, or s3://bucket/prefix.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
@@ -103,12 +105,29 @@ def capture(
         Literal["float32", "bfloat16", "float16"] | None,
         Parameter(help="Dtype of the weights; float32 on a CPU, bfloat16 on a GPU."),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="LoRA to apply: SOURCE, SOURCE*0.8 or transformer_2=SOURCE*0.8; repeatable."),
+    ] = None,
+    revision: Annotated[str | None, Parameter(help="Branch, tag or commit of a hub id.")] = None,
+    variant: Annotated[str | None, Parameter(help="Of the weight files, e.g. fp16.")] = None,
+    transformer: Annotated[Path | None, Parameter(help="File with other weights of the transformer.")] = None,
+    offload: Annotated[
+        Literal["model", "group", "sequential"] | None,
+        Parameter(help="Keep whole parts, blocks or layers in the host's memory until the GPU needs them."),
+    ] = None,
+    vae_tiling: Annotated[bool, Parameter(negative="", help="Encode and decode in tiles, in less memory.")] = False,
+    executor: Annotated[
+        str,
+        Parameter(help="local, gpus (one process each), dask (processes here) or dask:ADDRESS of a scheduler."),
+    ] = "local",
     dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be written.")] = False,
 ) -> None:
     """Generate videos and keep what happens at each denoising step; goes on where it was stopped."""
     import torch
 
     import interp
+    from interp import executors
 
     samples = _samples(
         world=world,
@@ -124,11 +143,25 @@ def capture(
         raise interp.BadSpec("--keep and --spec were both given; give one of them")
     wanted = interp.parse(keep) if keep else interp.read(spec) if spec else interp.DEFAULT
     chosen = interp.numbers(seeds)
-    loaded = interp.load(model, dtype=getattr(torch, dtype) if dtype else None, device=device)
+    executors.check(executor)
+    elsewhere = executor != "local"  # here the weights are only compared, so they stay off the GPU
+    loaded = interp.load(
+        model,
+        dtype=getattr(torch, dtype or "bfloat16") if dtype or executor == "gpus" else None,
+        device="cpu" if elsewhere else device,
+        loras=lora or (),
+        revision=revision,
+        variant=variant,
+        transformer=transformer,
+        offload=None if elsewhere else offload,
+        vae_tiling=vae_tiling,
+    )
+    if loaded.recipe and elsewhere:
+        loaded.recipe |= {"offload": offload, "device": device}
     settings = loaded.settings(
         steps=steps, guidance=guidance, guidance_2=guidance_2, height=height, width=width, frames=frames
     )
-    _capture(loaded, samples, wanted, into=into, seeds=chosen, settings=settings, dry_run=dry_run)
+    _capture(loaded, samples, wanted, into=into, seeds=chosen, settings=settings, executor=executor, dry_run=dry_run)
 
 
 @app.command
@@ -342,6 +375,10 @@ def export(
     layer: Annotated[list[int] | None, Parameter(negative="", help="Layer to take; repeatable.")] = None,
     branch: Annotated[list[str] | None, Parameter(negative="", help="Branch to take; repeatable.")] = None,
     frame: Annotated[list[int] | None, Parameter(negative="", help="Frame to take; repeatable.")] = None,
+    by: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="Column of runs or samples to order and label runs by; repeatable."),
+    ] = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace OUT if it is there.")] = False,
 ) -> None:
     """Write one array of the chosen runs to a file that other programs read."""
@@ -350,7 +387,7 @@ def export(
 
     site, _, reduction = array.partition("/")
     loaded = store_package.open(path).load(
-        site, reduction, where=where, step=step, layer=layer, branch=branch, frame=frame
+        site, reduction, where=where, step=step, layer=layer, branch=branch, frame=frame, by=by or ()
     )
     found = maintenance.export(loaded, out, overwrite=overwrite)
     shape = " × ".join(f"{size} {name}" for name, size in loaded.sizes.items())
@@ -418,6 +455,59 @@ def worlds_check(
         _fail(f"out of bounds: {', '.join(bad)}", code=1)
 
 
+@models_app.command(name="ls")
+def models_ls(
+    *,
+    refused: Annotated[bool, Parameter(negative="", help="List what cannot be traced, and why, instead.")] = False,
+    json_: Json = False,
+) -> None:
+    """List the video pipelines that can be traced, by family."""
+    from interp import catalogue
+
+    if refused:
+        columns, rows = ["pipeline", "reason"], [row._asdict() for row in catalogue.refused()]
+    else:
+        columns = ["family", "pipeline", "guidance", "sites"]
+        rows = [{**row._asdict(), "sites": list(row.sites)} for row in catalogue.traceable()]
+    if json_:
+        _print_json(rows)
+        return
+    shown = [{**row, "sites": ", ".join(row["sites"])} if "sites" in row else row for row in rows]
+    _print_table(columns, [tuple(row.values()) for row in shown])
+
+
+@models_app.command(name="info")
+def models_info(
+    model: Annotated[str, Parameter(help="Bundled model, folder, or hub id.")] = "tinywan",
+    *,
+    revision: Annotated[str | None, Parameter(help="Branch, tag or commit of a hub id.")] = None,
+    steps: Annotated[int | None, Parameter(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, Parameter(help="Guidance scale; 1 or below turns guidance off.")] = None,
+    height: Annotated[int | None, Parameter(help="Pixels.")] = None,
+    width: Annotated[int | None, Parameter(help="Pixels.")] = None,
+    frames: Annotated[int | None, Parameter(help="Video frames.")] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], Parameter(help="Dtype that the weights would have.")
+    ] = "bfloat16",
+    json_: Json = False,
+) -> None:
+    """Say from a model's configuration, without its weights, what capturing a run would cost, by site and reduction."""
+    import torch
+
+    from interp import catalogue
+
+    loaded = catalogue.skeleton(model, dtype=getattr(torch, dtype), revision=revision)
+    asked = loaded.settings(steps=steps, guidance=guidance, height=height, width=width, frames=frames)
+    found = catalogue.cost(loaded, asked)
+    if json_:
+        costs = [cost._asdict() for cost in found.costs]
+        _print_json({**found._asdict(), "settings": found.settings.model_dump(mode="json"), "costs": costs})
+        return
+    _say(str(found))
+    _print_table(*found.table())
+    _say("Bytes of one run, uncompressed: all layers and steps, one branch.")
+
+
 @app.command
 def doctor(*, json_: Json = False) -> None:
     """Check versions, GPU, disk, and whether another package shadows one of ours."""
@@ -473,6 +563,7 @@ def _capture(
     into: Path,
     seeds: tuple[int, ...],
     settings: store.SamplerSettings | None = None,
+    executor: str = "local",
     dry_run: bool = False,
 ) -> interp.Captured:
     """Say what it costs, then capture with a progress bar."""
@@ -489,7 +580,9 @@ def _capture(
     )
     if dry_run:
         return interp.Captured(tuple(run.id for _, run in todo.runs), 0, 0)
-    return interp.capture(model, samples, spec, into=acts, seeds=seeds, settings=settings, progress=True)
+    return interp.capture(
+        model, samples, spec, into=acts, seeds=seeds, settings=settings, executor=executor, progress=True
+    )
 
 
 def _samples(

@@ -5,10 +5,19 @@
 """
 
 from interp.capturing import Captured, Sweep, capture, sweep
-from interp.errors import BadInput, BadSpec, InterpError, UnknownModel, UnknownName, UnsupportedModel
+from interp.errors import (
+    BadInput,
+    BadSpec,
+    InterpError,
+    OutOfMemory,
+    UnknownModel,
+    UnknownName,
+    UnsupportedModel,
+)
 from interp.geometry import Geometry, Grid
+from interp.loading import load
 from interp.lora import Lora
-from interp.model import Model, load
+from interp.model import Model
 from interp.planning import ArrayPlan, Plan, plan
 from interp.reductions import reductions
 from interp.samples import custom_sample
@@ -29,6 +38,7 @@ __all__ = [
     "InterpError",
     "Lora",
     "Model",
+    "OutOfMemory",
     "Plan",
     "Sweep",
     "UnknownModel",

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 import store
-from interp import provenance
+from interp import executors, provenance
 from interp.errors import BadSpec
+from interp.memory import explained
 from interp.model import Model, finished
 from interp.planning import ArrayPlan, Plan, plan
 from interp.recorder import Recorder
@@ -102,6 +103,7 @@ def capture(
     seeds: Sequence[int] = (0,),
     settings: SamplerSettings | None = None,
     progress: bool = False,
+    executor: str = "local",
 ) -> Captured:
     """Generate samples × seeds and keep what `spec` asks of each run.
 
@@ -116,29 +118,65 @@ def capture(
         seeds: One run for each sample and seed.
         settings: How to sample; the model's defaults if not given.
         progress: Show a bar with the time left.
+        executor: Where runs are made: `local` is this process, `gpus` a process for each GPU, `dask` processes of this
+            machine, `dask:ADDRESS` the workers of a scheduler, which reach the store under the same path.
 
     Raises:
         InterpError: if the model cannot do what is asked (before anything runs).
+        OutOfMemory: if a run needs more memory than the device has; runs before it are kept.
         StoreError: if the store cannot be written.
     """
+    executors.check(executor)
     acts = into if isinstance(into, store.ActivationStore) else store.open(into, mode="a")
     todo = sweep(model, samples, spec, into=acts, seeds=seeds, settings=settings)
-    made = 0
+    made: list[bool] = []
     with tqdm(total=todo.steps, unit="step", desc="capture", disable=not progress, dynamic_ncols=True) as bar:
-        for number, (sample, run) in enumerate(todo.missing):
-            bar.set_postfix_str(f"run {number + 1}/{len(todo.missing)}")
-            acts.put_sample(sample)
-            try:
-                _one(model, sample, run, todo.plan, acts, bar)
-                made += 1
-            except RunExists:
-                # Another process made the same run in the meantime; its result is the same.
-                continue
-    return Captured(tuple(run.id for _, run in todo.runs), made, len(todo.runs) - made)
+        if executor == "local":
+            for number, (sample, run) in enumerate(todo.missing):
+                bar.set_postfix_str(f"run {number + 1}/{len(todo.missing)}")
+                acts.put_sample(sample)
+                made.append(make_run(model, sample, run, acts, on_step=bar.update))
+        elif todo.missing:
+
+            def done(run: Run, now: bool) -> None:
+                made.append(now)
+                bar.set_postfix_str(f"run {len(made)}/{len(todo.missing)}")
+                bar.update(run.settings.steps)
+
+            for sample, _ in todo.missing:
+                acts.put_sample(sample)
+            executors.spread(executor, model, [run for _, run in todo.missing], into=acts, done=done)
+    return Captured(tuple(run.id for _, run in todo.runs), sum(made), len(todo.runs) - sum(made))
 
 
-def _one(model: Model, sample: Sample, run: Run, plan: Plan, acts: store.ActivationStore, bar: Any) -> None:
-    """Generate, trace and write one run."""
+def make_run(
+    model: Model,
+    sample: Sample,
+    run: Run,
+    acts: store.ActivationStore,
+    *,
+    on_step: Callable[[], object] = lambda: None,
+) -> bool:
+    """Generate, trace and write one run.
+
+    Returns:
+        False where another process has made the same run in the meantime; its result is the same.
+    """
+    try:
+        _make(model, sample, run, plan(model.adapter, run.capture, run.settings), acts, on_step)
+    except RunExists:
+        return False
+    return True
+
+
+def _make(
+    model: Model,
+    sample: Sample,
+    run: Run,
+    plan: Plan,
+    acts: store.ActivationStore,
+    on_step: Callable[[], object],
+) -> None:
     started = time.perf_counter()
     with acts.begin_run(run, provenance.take(model.device)) as writer:
         for array in plan.arrays:
@@ -154,12 +192,15 @@ def _one(model: Model, sample: Sample, run: Run, plan: Plan, acts: store.Activat
                 encoding=array.encoding,
             )
         scored = _ScoredSink(writer, sample, plan)
-        with Stream(scored, **_STREAM[model.device.type == "cuda"]) as stream:
+        with (
+            explained(model.device, f"{_size(run.settings)} in {model.ref.dtype}"),
+            Stream(scored, **_STREAM[model.device.type == "cuda"]) as stream,
+        ):
             output, steps = model.traced.run(
                 sites=_layer_sites(plan),
                 settings=run.settings,
                 geometry=plan.geometry,
-                listener=Recorder(plan, model.adapter, stream, on_step=bar.update),
+                listener=Recorder(plan, model.adapter, stream, on_step=on_step),
                 **model.inputs(sample, seed=run.seed, settings=run.settings),
             )
         video = finished(output).numpy()
@@ -176,6 +217,10 @@ def _one(model: Model, sample: Sample, run: Run, plan: Plan, acts: store.Activat
         writer.set_steps(steps)
         writer.add_scores([*scored.scores, *_scores(sample, video, step=None)])
         writer.commit(seconds=time.perf_counter() - started)
+
+
+def _size(settings: SamplerSettings) -> str:
+    return f"{settings.frames} frames of {settings.height}×{settings.width}"
 
 
 class _ScoredSink:

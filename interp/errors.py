@@ -23,3 +23,7 @@ class BadSpec(InterpError, ValueError):
 
 class BadInput(InterpError, ValueError):
     """A sample or a setting that the pipeline cannot take."""
+
+
+class OutOfMemory(InterpError, MemoryError):
+    """A run that needs more memory than its device has."""

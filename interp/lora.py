@@ -42,6 +42,11 @@ class Lora(NamedTuple):
         except ValueError:
             raise BadInput(f"--lora {text!r}: {scale!r} is no strength; write SOURCE or SOURCE*0.8") from None
 
+    def resolved(self) -> Lora:
+        """The same for a process in another folder."""
+        path = Path(self.source)
+        return self._replace(source=str(path.resolve())) if path.exists() else self
+
 
 def apply(pipeline: Any, loras: list[Lora], *, names: list[str] | None = None) -> tuple[Adapter, ...]:
     """Apply `loras` in order; they stay unfused, so that the pipeline's own weights are as they were.

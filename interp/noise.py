@@ -69,6 +69,8 @@ def level(scheduler: Any, timestep: Tensor) -> Level:
         after = scheduler.alphas_cumprod[previous] if previous >= 0 else scheduler.final_alpha_cumprod
         return _preserving(float(before**0.5), float((1 - before) ** 0.5), float((1 - after) ** 0.5), kind)
     sigma, following = (float(scheduler.sigmas[scheduler.step_index + shift]) for shift in (-1, 0))
+    if scheduler.config.get("invert_sigmas"):  # of a flow that counts from 0 to 1 and predicts x0 − noise
+        return Level(1 - sigma, 1 - following, signal=1.0, of_sample=0.0, of_prediction=-1.0)
     if name in FLOW or kind == "flow_prediction":
         return Level(sigma, following, signal=1.0, of_sample=0.0, of_prediction=1.0)
     if name in SOLVERS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -131,4 +131,6 @@ def _branches(wanted: Sequence[str] | None, running: list[str], *, name: str, gu
 
 
 def _dtype(adapter: ModelAdapter) -> torch.dtype:
-    return next(next(iter(adapter.denoisers().values())).parameters()).dtype
+    # As diffusers tells it: of a model in bfloat16 some tables stay in float32, and may come first.
+    denoiser: Any = next(iter(adapter.denoisers().values()))
+    return denoiser.dtype

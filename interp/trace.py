@@ -146,7 +146,9 @@ class _Observer:
         """Location → who is shown its value (nnsight asks once a run)."""
         wanted: dict[str, list[Callable[[Any], None]]] = {}
         for expert, denoiser in self._adapter.denoisers().items():
-            wanted[f"{ROOT}.{expert}.input"] = [self._denoiser_starts(expert, inspect.signature(denoiser.forward))]
+            wanted[f"{ROOT}.{expert}.input"] = [
+                self._denoiser_starts(expert, inspect.signature(type(denoiser).forward))
+            ]
             blocks = self._adapter.blocks(denoiser)
             names = {id(module): name for name, module in denoiser.named_modules()}
             for site, layers in self._sites:
@@ -167,7 +169,7 @@ class _Observer:
     def _denoiser_starts(self, expert: str, signature: inspect.Signature) -> Callable[[Any], None]:
         def show(value: Any) -> None:
             args, kwargs = value
-            given = signature.bind_partial(*args, **kwargs).arguments
+            given = signature.bind_partial(None, *args, **kwargs).arguments  # None for self
             rows = len(given["hidden_states"])
             self._forward = Forward(expert, self.context, rows, self._forwards, given)
             self._branches = self._adapter.branches(self._forward)
@@ -195,8 +197,9 @@ class _Observer:
 
     def _scheduler_starts(self, value: Any) -> None:
         args, kwargs = value
-        # Every diffusers scheduler takes these three first, and pipelines name them or not.
-        self._step_inputs = dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
+        # Every diffusers scheduler calls them model_output, timestep and sample, and pipelines name them or not.
+        signature = inspect.signature(type(self._adapter.pipeline.scheduler).step)
+        self._step_inputs = signature.bind_partial(None, *args, **kwargs).arguments
 
     def _scheduler_ends(self, value: Any) -> None:
         assert self._forward is not None

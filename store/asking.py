@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from store import files
-from store.errors import RunNotFound, UnknownArray, UnknownLabel
+from store import dims, files
+from store.errors import QueryError, RunNotFound, UnknownArray, UnknownLabel
 from store.layout import Kind, Layout
 from store.manifest import RunEntry
 
@@ -73,6 +73,7 @@ class Asking:
         branch: Selector = None,
         frame: Selector = None,
         channel: Selector = None,
+        by: str | Sequence[str] = (),
         ragged: Ragged = "refuse",
         lazy: bool = True,
     ) -> xr.DataArray:
@@ -90,6 +91,9 @@ class Asking:
             branch: The same.
             frame: The same.
             channel: The same.
+            by: Columns of `runs` and `samples`, e.g. `["family", "seed"]`: the runs are ordered by them (unless `runs`
+                says the order), and each is a coordinate along `run`, to group and select by. NULL comes as NaN, NaT or
+                empty text.
             ragged: Where the runs' labels differ, `refuse` raises and `pad` gives all labels that any run has, with
                 NaN (whole numbers become floats) where a run has no value.
             lazy: False reads now, with many threads and without dask: the quickest for what fits into memory.
@@ -106,15 +110,18 @@ class Asking:
             UnknownLabel: a run does not have a label or axis that was asked.
             RaggedRuns: the runs' axes differ, or their labels do and `ragged` is `refuse`.
             DamagedArray: a file is missing or has another size than the manifest says.
-            QueryError: `where` is wrong.
+            QueryError: `where` is wrong, or `by` names no column, or one that is a coordinate of the array already.
         """
         from store import stacking
         from store.selection import is_label
 
+        by = [by] if isinstance(by, str) else list(by)
         selectors = {"step": step, "branch": branch, "layer": layer, "frame": frame, "channel": channel}
-        parts = self._parts(site, reduction, self._chosen(where, params, runs), selectors, named=runs is not None)
+        chosen = self._chosen(where, params, runs, by)
+        parts = self._parts(site, reduction, chosen, selectors, named=runs is not None)
         scalars = [axis for axis, selector in selectors.items() if is_label(selector)]
-        return stacking.stack(parts, site=site, reduction=reduction, scalars=scalars, ragged=ragged, lazily=lazy)
+        array = stacking.stack(parts, site=site, reduction=reduction, scalars=scalars, ragged=ragged, lazily=lazy)
+        return self._labelled(array, by) if by else array
 
     def tokens(
         self,
@@ -247,19 +254,34 @@ class Asking:
             raise UnknownArray(f"{site}/{reduction} is not in {_some(without)}; there is {', '.join(there) or 'none'}")
         return self._layout.each(lambda source: loading.select(source, site, reduction, selectors), holding)
 
-    def _chosen(self, where: str | None, params: Params, runs: Sequence[str] | None) -> Sequence[str]:
-        """Ids of the runs that `load` stacks, in order.
+    def _labelled(self, array: xr.DataArray, by: Sequence[str]) -> xr.DataArray:
+        """The array with columns of its runs as coordinates."""
+        from store import run_columns
+
+        columns = run_columns.read(self._index.connect(), by, [str(id) for id in array[dims.RUN].values])
+        for name in columns:
+            if name in array.coords and array.coords[name].dims != (dims.RUN,):
+                raise QueryError(
+                    f"{name} of the runs cannot label them here: {array.name} has a coordinate {name} of its own"
+                )
+        return array.assign_coords({name: (dims.RUN, values) for name, values in columns.items()})
+
+    def _chosen(
+        self, where: str | None, params: Params, runs: Sequence[str] | None, by: Sequence[str] = ()
+    ) -> Sequence[str]:
+        """Ids of the runs that `load` stacks, in order: that of `runs`, else by the columns `by`.
 
         Raises:
             RunNotFound: an id of `runs` is unknown, or no run is left.
-            QueryError: `where` is wrong.
+            QueryError: `where` or `by` is wrong.
         """
         from store import query as queries
+        from store import run_columns
 
         condition = "TRUE" if where is None else f"({where}\n)"  # the line's end closes a comment in `where`
         query = (
             f"SELECT run_id FROM runs LEFT JOIN samples USING (sample_id) WHERE {condition} "
-            "ORDER BY sample_id, seed, run_id"
+            f"ORDER BY {run_columns.order(by)}"
         )
         chosen = list(runs or ())
         if unknown := [id for id in chosen if not self.has_run(id)]:

@@ -43,6 +43,11 @@ def check(codec: Codec) -> None:
         _blosc()
 
 
+def needs(chunk: NDArray[Any]) -> int:
+    """Bytes that compressing a chunk takes at most: a copy of it, if it is not contiguous, and the outcome."""
+    return 2 * chunk.nbytes
+
+
 def compress(codec: Codec, chunk: NDArray[Any]) -> bytes:
     """One inner chunk, contiguous, as the codec writes it."""
     if codec == "zstd":

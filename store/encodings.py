@@ -40,6 +40,11 @@ class Quantised(NamedTuple):
     """The same shape with a length of 1 along `y` and `x`."""
 
 
+def needs(chunk: NDArray[Any]) -> int:
+    """Bytes that keeping a chunk in a lossy encoding takes at most: three float32 a value, and the number twice."""
+    return 14 * chunk.size
+
+
 def stored_dtype(encoding: Encoding) -> str:
     """The data type of the Zarr array that holds the numbers of a lossy encoding."""
     return _STORED[encoding]
@@ -66,6 +71,7 @@ def quantise(encoding: Encoding, values: NDArray[np.float32], axes: tuple[int, .
         if not (whole := bool(np.isfinite(largest).all())):
             finite = np.where(np.isfinite(values), values, np.float32(0))
             largest = np.abs(finite).max(axis=axes, keepdims=True)
+            del finite  # as large as the chunk
         scale = (largest / np.float32(_LARGEST[encoding])).astype(np.float32)
         # By division, so that the largest number is hit exactly; subnormal scales would overflow their reciprocal.
         ratio = np.divide(values, np.where(scale > 0, scale, np.float32(1)))

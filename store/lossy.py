@@ -57,7 +57,7 @@ class Quantiser:
             return packed, scale
 
         def parts() -> Iterator[shard.Part]:
-            for part, scale in threads.in_order(work, shard.chunks(values, meta)):
+            for part, scale in threads.in_order(work, shard.chunks(values, meta), needs=encodings.needs):
                 scales.append(scale)
                 yield part
 

@@ -35,7 +35,8 @@ def encode(block: NDArray[Any], meta: ArrayMeta) -> Iterator[Part]:
     """
     values = np.ascontiguousarray(block).reshape(meta.shard)
     if meta.codec != "none":
-        return with_index(threads.in_order(partial(codecs.compress, meta.codec), chunks(values, meta)), meta)
+        compress = partial(codecs.compress, meta.codec)
+        return with_index(threads.in_order(compress, chunks(values, meta), needs=codecs.needs), meta)
     if _in_order(meta):
         return with_index([as_bytes(values)], meta)
     return with_index(map(as_bytes, chunks(values, meta)), meta)

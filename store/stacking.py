@@ -73,10 +73,11 @@ def stack(
     """
     if ragged not in ("refuse", "pad"):
         raise ValueError(f"ragged is 'refuse' or 'pad', not {ragged!r}")
-    if ragged == "pad":
-        parts = _padded(parts, f"{site}/{reduction}")
-    else:
-        _check_alike(parts, f"{site}/{reduction}")
+    if len(parts) > 1:  # one is alike whatever its labels are
+        if ragged == "pad":
+            parts = _padded(parts, f"{site}/{reduction}")
+        else:
+            _check_alike(parts, f"{site}/{reduction}")
     runs, first = LazyRuns(parts), parts[0]
     values = _lazy(runs, f"{site}-{reduction}") if lazily else read(runs)
     names = (dims.RUN, *first.meta.dims)

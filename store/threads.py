@@ -12,8 +12,9 @@ from typing import Any, Final, TypeVar
 
 from numpy.typing import NDArray
 
-BUDGET: Final = 256 << 20
-"""Bytes of chunks that are being encoded or wait to be written, in the whole process."""
+BUDGET: Final = 512 << 20
+"""Bytes that encoding takes beyond what was handed in, in the whole process: chunks under way and those that wait to be
+written. A single chunk that needs more goes alone."""
 
 T = TypeVar("T")
 
@@ -55,30 +56,42 @@ class Budget:
 _budget = Budget(BUDGET)
 
 
-def in_order(work: Callable[[NDArray[Any]], T], chunks: Iterable[NDArray[Any]]) -> Iterator[T]:
+def nbytes(chunk: NDArray[Any]) -> int:
+    """Bytes of a chunk."""
+    return chunk.nbytes
+
+
+def in_order(
+    work: Callable[[NDArray[Any]], T],
+    chunks: Iterable[NDArray[Any]],
+    *,
+    needs: Callable[[NDArray[Any]], int] = nbytes,
+) -> Iterator[T]:
     """`work` of each chunk, in order; one chunk more than there are cores is under way, less where `BUDGET` is used up.
 
     Args:
         work: Called on a thread of the pool; it should release the interpreter's lock.
         chunks: Taken one at a time.
+        needs: Bytes that the work of a chunk holds at most, what it returns included.
     """
     waiting: deque[tuple[Future[T], int]] = deque()
     pool, ahead, budget = _pool(), cores() + 1, _budget
     try:
         for chunk in chunks:
             # Whoever waits for others holds nothing that they wait for.
-            while len(waiting) == ahead or not budget.take(chunk.nbytes, wait=not waiting):
+            need = needs(chunk)
+            while len(waiting) == ahead or not budget.take(need, wait=not waiting):
                 yield waiting[0][0].result()
                 budget.give(waiting.popleft()[1])
-            waiting.append((pool.submit(work, chunk), chunk.nbytes))
+            waiting.append((pool.submit(work, chunk), need))
         while waiting:
             yield waiting[0][0].result()
             budget.give(waiting.popleft()[1])
     finally:
-        for future, nbytes in waiting:
+        for future, need in waiting:
             if not future.cancel():
                 future.exception()
-            budget.give(nbytes)
+            budget.give(need)
 
 
 def cores() -> int:

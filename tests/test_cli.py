@@ -257,3 +257,11 @@ def test_ctrl_c_keeps_finished_runs_and_nothing_else(tmp_path: Path) -> None:
     assert opened.incomplete() == []
     for run_id in finished:
         assert opened.load("resid_post", "energy", runs=[run_id]).compute().notnull().all()
+
+
+def test_a_capture_spread_over_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["capture", "--into", tmp_path / "acts", "--world", "grounding", "--seeds", "0,1", "--steps", "1"]
+    words += ["--guidance", "1", "--keep", "resid_post/energy@layers=0", "--executor"]
+    assert run(*words, "dask") == 0
+    assert len(store.open(tmp_path / "acts").run_ids()) == 2
+    assert "no executor 'slurm'; there are local, gpus, dask" in refused(capsys, *words, "slurm")

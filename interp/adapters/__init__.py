@@ -5,6 +5,7 @@ from __future__ import annotations
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from interp.adapters._base import Forward, ModelAdapter, Place
+from interp.adapters._refused import REFUSED
 from interp.errors import UnsupportedModel
 from interp.registry import Registry
 
@@ -15,12 +16,14 @@ def adapt(pipeline: DiffusionPipeline) -> ModelAdapter:
     """The adapter of `pipeline`.
 
     Raises:
-        UnsupportedModel: naming the pipelines that can be traced.
+        UnsupportedModel: saying why, where that is known, or naming the pipelines that can be traced.
     """
     name = type(pipeline).__name__
     for adapter in adapters:
         if name in adapter.pipelines:
             return adapter(pipeline)
+    if name in REFUSED:
+        raise UnsupportedModel(f"{name} cannot be traced: {REFUSED[name]}; `stepscope models ls` lists what can")
     known = sorted(pipeline for adapter in adapters for pipeline in adapter.pipelines)
     raise UnsupportedModel(
         f"no adapter for {name}; these pipelines can be traced: {', '.join(known)}. "
@@ -28,4 +31,4 @@ def adapt(pipeline: DiffusionPipeline) -> ModelAdapter:
     )
 
 
-__all__ = ["Forward", "ModelAdapter", "Place", "adapt", "adapters"]
+__all__ = ["REFUSED", "Forward", "ModelAdapter", "Place", "adapt", "adapters"]

@@ -114,6 +114,66 @@ def test_where_selects_by_run_and_sample(acts):
     assert load(acts).run.values.tolist() == [runs[id, seed] for id in by_sample for seed in (0, 1)]
 
 
+@pytest.fixture
+def four(acts):
+    """Two runs of each of two samples, and one of a sample that is not stored."""
+    ids = [acts.put_sample(small.sample(seed, family=family)) for seed, family in ((0, "maze"), (1, "detour"))]
+    runs = {(id, seed): small.commit(acts, seed, sample_id=id) for id in ids for seed in (1, 0)}
+    lonely = small.commit(acts, 2)
+    return [runs[id, seed] for id in ids for seed in (0, 1)] + [lonely]
+
+
+def test_columns_order_and_label_the_runs(acts, four):
+    zero, one, other_zero, other_one, lonely = four
+    array = load(acts, by=["family", "seed"])
+    assert array.run.values.tolist() == [other_zero, other_one, zero, one, lonely]
+    assert array.family.dims == ("run",)
+    assert array.family.values.tolist() == ["detour", "detour", "maze", "maze", ""]
+    assert array.chunks is not None
+    known = load(acts, by=["seed", "family"], where="family IS NOT NULL")
+    assert known.run.values.tolist() == [other_zero, zero, other_one, one]
+    grid = known.set_index(run=["family", "seed"]).unstack("run")
+    np.testing.assert_array_equal(grid.sel(family="maze", seed=1).values, small.energy(1))
+    assert "family" not in load(acts).coords
+
+
+def test_named_runs_keep_their_order_beside_their_columns(acts, four):
+    wanted = four[::-1]
+    array = load(acts, runs=wanted, by="family", layer=1, lazy=False)
+    assert array.run.values.tolist() == wanted
+    assert array.family.values.tolist() == ["", "detour", "detour", "maze", "maze"]
+
+
+def test_columns_keep_their_kind_and_say_what_is_missing(acts, four):
+    kinds = load(acts, by=["steps", "git_dirty", "guidance", "started", "interventions"])
+    assert [kinds[name].dtype.kind for name in ("steps", "git_dirty", "guidance", "started", "interventions")] == [
+        *"ibfMU"
+    ]
+    with_hole = load(acts, runs=[four[0], four[4]], by=["answers", "has_video"])
+    np.testing.assert_array_equal(with_hole.answers, [2.0, np.nan])
+    np.testing.assert_array_equal(with_hole.has_video, [1.0, np.nan])
+
+
+@pytest.mark.parametrize("by", ["famly", 'seed"; DROP VIEW runs; --', ["seed", "layer"], "seed + 1"])
+def test_what_is_no_column_is_named(acts, two, by):
+    for options in ({}, {"runs": two}):
+        with pytest.raises(store.QueryError, match="not found in FROM clause"):
+            load(acts, by=by, **options)
+
+
+def test_a_column_does_not_replace_a_coordinate(acts):
+    with acts.begin_run(small.run(), small.PROVENANCE) as writer:
+        labels = {"step": [0, 1], "guidance": ("step", np.array([1.0, 2.0]))}
+        writer.add_array("q", "full", dims=("step",), shape=(2,), dtype="int16", coords=labels)
+        for step in range(2):
+            writer.write("q", "full", {"step": step}, np.int16(step))
+        writer.set_steps(small.infos(2))
+        writer.commit(1.0)
+    assert acts.load("q", "full").guidance.values.tolist() == [1.0, 2.0]
+    with pytest.raises(store.QueryError, match="full has a coordinate guidance of its own"):
+        acts.load("q", "full", by="guidance")
+
+
 def test_no_run_is_an_error(acts, two):
     for options, message in (
         ({"where": "seed = 7"}, "no run .* answers seed = 7; there are 2 runs"),

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    LlamaConfig,
+    LlamaModel,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLTextConfig,
+    Qwen2_5_VLTextModel,
     T5Config,
     T5EncoderModel,
     UMT5Config,
     UMT5EncoderModel,
 )
+
+from tests import tiny
 
 TEXT = 16
 """Width of the text encoders."""
@@ -50,19 +61,100 @@ def clip_text(*, seed: int = 0, width: int = TEXT) -> CLIPTextModel:
 def clip_vision(*, seed: int = 0, width: int = 4, layers: int = 2) -> CLIPVisionModelWithProjection:
     """A CLIP picture encoder for 4×4 pixels."""
     torch.manual_seed(seed)
-    return CLIPVisionModelWithProjection(
-        CLIPVisionConfig(
-            hidden_size=width,
-            projection_dim=width,
-            num_hidden_layers=layers,
-            num_attention_heads=2,
-            image_size=4,
-            intermediate_size=16,
-            patch_size=1,
-        )
-    ).eval()
+    return CLIPVisionModelWithProjection(clip_vision_config(width=width, layers=layers)).eval()
 
 
-def clip_pictures() -> CLIPImageProcessor:
+def clip_vision_config(*, width: int = 4, layers: int = 2, size: int = 4) -> CLIPVisionConfig:
+    """Of a picture encoder with one token a pixel."""
+    return CLIPVisionConfig(
+        hidden_size=width,
+        projection_dim=width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        image_size=size,
+        intermediate_size=16,
+        patch_size=1,
+    )
+
+
+def clip_pictures(*, size: int = 4) -> CLIPImageProcessor:
     """The processor of `clip_vision`."""
-    return CLIPImageProcessor(crop_size=4, size=4)
+    return CLIPImageProcessor(crop_size=size, size=size)
+
+
+def _llama() -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=48,
+        hidden_size=TEXT,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+
+
+def llama(*, seed: int = 0) -> LlamaModel:
+    """A Llama text encoder of three layers."""
+    torch.manual_seed(seed)
+    return LlamaModel(_llama()).eval()
+
+
+CHAT = ("<s>", "<image>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "system", "\n\n")
+"""What the tokenizer of a chat model has as one token, beside letters."""
+
+
+def chat_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a letter and one for each of `CHAT`, behind a token that begins the text."""
+    names = ("<pad>", "</s>", "<unk>", *string.ascii_lowercase, *CHAT)
+    inner = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"system|\n\n|(?m:.)"), "isolated")
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", names.index("<s>"))])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=list(CHAT[:5]),
+    )
+
+
+def llava(*, seed: int = 0) -> LlavaForConditionalGeneration:
+    """A Llama that sees a picture of 24×24 pixels as 576 tokens."""
+    torch.manual_seed(seed)
+    vision = clip_vision_config(size=24, layers=2)
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=_llama(),
+        image_token_index=chat_tokenizer().convert_tokens_to_ids("<image>"),
+        pad_token_id=0,
+        image_seq_length=576,
+    )
+    return LlavaForConditionalGeneration(config).eval()
+
+
+def qwen_text(*, seed: int = 0) -> Qwen2_5_VLTextModel:
+    """The text half of Qwen 2.5 VL, three layers."""
+    torch.manual_seed(seed)
+    config = Qwen2_5_VLTextConfig(
+        vocab_size=48,
+        hidden_size=TEXT,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]},
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    return Qwen2_5_VLTextModel(config).eval()
+
+
+def message_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a letter; a chat is the messages one behind the other."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+    return tokenizer

@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKLWan,
+    ChronoEditPipeline,
+    ChronoEditTransformer3DModel,
     FlowMatchEulerDiscreteScheduler,
+    LucyEditPipeline,
+    SkyReelsV2ImageToVideoPipeline,
+    SkyReelsV2Pipeline,
+    SkyReelsV2Transformer3DModel,
     WanAnimatePipeline,
     WanAnimateTransformer3DModel,
     WanImageToVideoPipeline,
@@ -108,3 +114,39 @@ def animate() -> WanAnimatePipeline:
     return WanAnimatePipeline(
         transformer=denoiser, image_encoder=parts.clip_vision(), image_processor=parts.clip_pictures(), **_parts()
     )
+
+
+def _seen() -> dict[str, Any]:
+    return {"image_encoder": parts.clip_vision(), "image_processor": parts.clip_pictures()}
+
+
+BESIDE: dict[str, Any] = {
+    "in_channels": 2 * LATENT + 4,
+    "out_channels": LATENT,
+    "image_dim": 4,
+    "added_kv_proj_dim": 32,
+}
+"""A transformer that is given a picture's latents and a mask beside the noise, and what an encoder saw of it."""
+
+
+def skyreels_v2(*, image: bool) -> Any:
+    """In the manner of SkyReels V2, without diffusion forcing."""
+    torch.manual_seed(0)
+    shape = {**SHAPE, "patch_size": (1, 1, 1)}
+    if image:
+        denoiser = SkyReelsV2Transformer3DModel(**shape, **BESIDE).eval()
+        return SkyReelsV2ImageToVideoPipeline(transformer=denoiser, **_parts(), **_seen())
+    denoiser = SkyReelsV2Transformer3DModel(in_channels=LATENT, out_channels=LATENT, **shape).eval()
+    return SkyReelsV2Pipeline(transformer=denoiser, **_parts())
+
+
+def chronoedit() -> ChronoEditPipeline:
+    """Two latent frames, eight apart in position."""
+    torch.manual_seed(0)
+    denoiser = ChronoEditTransformer3DModel(patch_size=(1, 2, 2), **SHAPE, **BESIDE).eval()
+    return ChronoEditPipeline(transformer=denoiser, **_parts(), **_seen())
+
+
+def lucy_edit() -> LucyEditPipeline:
+    """The video's latents beside the noise."""
+    return LucyEditPipeline(transformer=transformer(channels=2 * LATENT), **_parts())

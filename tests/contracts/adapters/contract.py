@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
 
 import interp
+from interp import catalogue
 from interp.adapters import adapt
 from interp.model import finished
 from interp.recorder import Label
@@ -50,6 +52,23 @@ class _Keep:
         self.values.append(values)
 
 
+def last_result(model: interp.Model, inputs: dict[str, Any]) -> Tensor:
+    """What the scheduler returned last, for pipelines whose latents are no longer those of the sampler."""
+    results = []
+    scheduler = model.pipeline.scheduler
+
+    def step(*args: Any, **kwargs: Any) -> Any:
+        results.append(type(scheduler).step(scheduler, *args, **kwargs))
+        return results[-1]
+
+    scheduler.step = step
+    try:
+        model.pipeline(**inputs)
+    finally:
+        del scheduler.step
+    return results[-1][0]
+
+
 class AdapterContract:
     """Inherit it, and say how a tiny pipeline of the family is built.
 
@@ -70,12 +89,16 @@ class AdapterContract:
     """Sites of layer 0 that a planted patch changes in its own token only."""
     prompt_free: ClassVar[tuple[str, ...]] = BEFORE_ATTENTION
     """Sites of layer 0 that do not depend on the prompt."""
+    prompts: ClassVar[tuple[str, str]] = ("go", "walk far")
+    """Two that must not be confused; of other lengths, where the uncond branch does not depend on the length."""
     refused: ClassVar[tuple[tuple[dict[str, Any], str], ...]] = (
         ({"height": 33}, "multiple of"),
         ({"frames": 8}, "1 + a multiple of 4"),
     )
     """Settings that the pipeline cannot run with, and a part of the sentence that says so."""
     tolerance: ClassVar[float] = 1e-5
+    rising: ClassVar[bool] = False
+    """Whether the scheduler counts its timesteps upwards."""
 
     def native(self, latent_bcfyx: Tensor) -> Tensor:
         """Starting noise as the pipeline takes it."""
@@ -226,7 +249,7 @@ class AdapterContract:
         """Prompts of other words and lengths leave what has not met them yet as it is, and change the rest."""
         names = [*dict.fromkeys([*self.prompt_free, "resid_post"])]
         names = [name for name in names if name in self.modules]
-        short, long = (self.trace(model, names, prompt=prompt, steps=1) for prompt in ("go", "walk far"))
+        short, long = (self.trace(model, names, prompt=prompt, steps=1) for prompt in self.prompts)
         last = max(label.layer for site, label in short.layers if site == "resid_post")
         assert [key for key in short.layers] == [key for key in long.layers]
         for site in set(names) & set(self.prompt_free):
@@ -240,7 +263,9 @@ class AdapterContract:
     def test_steps_and_guidance_are_what_ran(self, model: interp.Model) -> None:
         run = self.trace(model, steps=4)
         assert [info.step for info in run.steps] == [0, 1, 2, 3]
-        assert [info.timestep for info in run.steps] == sorted((info.timestep for info in run.steps), reverse=True)
+        assert [info.timestep for info in run.steps] == sorted(
+            (info.timestep for info in run.steps), reverse=not self.rising
+        )
         for before, after in zip(run.steps, run.steps[1:], strict=False):
             assert before.sigma_next == pytest.approx(after.sigma)
             assert after.sigma < before.sigma
@@ -284,6 +309,14 @@ class AdapterContract:
                 self.settings(model, **asked)
             assert rule in str(error.value)
             assert "\n" not in str(error.value)
+
+    def test_what_it_costs_is_told_without_its_weights(self, model: interp.Model, tmp_path: Path) -> None:
+        model.pipeline.save_pretrained(tmp_path / "tiny")
+        for weights in tmp_path.rglob("*.safetensors"):
+            weights.unlink()
+        told = catalogue.cost(catalogue.skeleton(tmp_path / "tiny", dtype=torch.float32), self.settings(model))
+        assert told == catalogue.cost(model, self.settings(model))._replace(model="tiny")
+        assert {cost.site for cost in told.costs} == {*self.modules, "latent", "velocity", "x0_hat"}
 
     def test_the_pipeline_is_left_as_it_was(self, model: interp.Model) -> None:
         settings = self.settings(model)

@@ -9,7 +9,7 @@ import torch
 
 import interp
 from tests import tiny
-from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.contract import AdapterContract, last_result
 from tests.tiny_models import wan
 
 SITES = {
@@ -96,14 +96,4 @@ class TestAnimate(WanContract):
 
     def final(self, model: interp.Model, inputs: dict[str, Any]) -> torch.Tensor:
         """The pipeline returns latents scaled for the VAE already, so the scheduler's last result is read."""
-        results = []
-        scheduler = model.pipeline.scheduler
-
-        def step(*args: Any, **kwargs: Any) -> Any:
-            results.append(type(scheduler).step(scheduler, *args, **kwargs))
-            return results[-1]
-
-        scheduler.step = step
-        model.pipeline(**inputs)
-        del scheduler.step
-        return results[-1][0]
+        return last_result(model, inputs)

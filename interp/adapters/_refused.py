@@ -1,0 +1,94 @@
+"""Video pipelines of diffusers that have no adapter, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+_NO_DIT = "its denoiser is a U-Net, not a transformer: it has no blocks of tokens"
+_TWICE = "it calls the scheduler twice in each step, so a step cannot be told from its half"
+_WINDOWS = "it makes the video in several windows, each denoised from the start: its steps have no common grid"
+_OWN_LEVELS = "each latent frame has a noise level and a scheduler of its own, so that a step has no sigma"
+_ENHANCES = "it does not generate a video but enlarges, refines or decodes one that another pipeline made"
+_PICTURES = "it makes single pictures, not videos"
+_DRIVEN = "it needs a driving video besides prompt and first frame, which a sample does not have"
+_MORE = "it needs torchvision and cosmos_guardrail, which stepscope does not install, so no adapter could be proven"
+_OPEN = "its adapter has not been written yet"
+
+REFUSED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        (
+            "AnimateDiffControlNetPipeline",
+            "AnimateDiffPipeline",
+            "AnimateDiffSDXLPipeline",
+            "AnimateDiffSparseControlNetPipeline",
+            "AnimateDiffVideoToVideoControlNetPipeline",
+            "AnimateDiffVideoToVideoPipeline",
+            "StableVideoDiffusionPipeline",
+        ),
+        _NO_DIT,
+    ),
+    **dict.fromkeys(("CosmosTextToWorldPipeline", "CosmosVideoToWorldPipeline"), _TWICE),
+    **dict.fromkeys(
+        (
+            "AnyFlowFARPipeline",
+            "HeliosPipeline",
+            "HeliosPyramidPipeline",
+            "HunyuanVideoFramepackPipeline",
+            "LTXI2VLongMultiPromptPipeline",
+        ),
+        _WINDOWS,
+    ),
+    **dict.fromkeys(
+        (
+            "SkyReelsV2DiffusionForcingImageToVideoPipeline",
+            "SkyReelsV2DiffusionForcingPipeline",
+            "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
+        ),
+        _OWN_LEVELS,
+    ),
+    **dict.fromkeys(
+        (
+            "Kandinsky6SRPipeline",
+            "LTX2DFRTemporalRefinePipeline",
+            "LTX2LatentUpsamplePipeline",
+            "LTX2VideoDiffusionDecodePipeline",
+            "LTXLatentUpsamplePipeline",
+        ),
+        _ENHANCES,
+    ),
+    **dict.fromkeys(("Cosmos2TextToImagePipeline", "Kandinsky5I2IPipeline", "Kandinsky5T2IPipeline"), _PICTURES),
+    **dict.fromkeys(
+        (
+            "CogVideoXFunControlPipeline",
+            "CogVideoXVideoToVideoPipeline",
+            "Cosmos2_5_TransferPipeline",
+            "EasyAnimateControlPipeline",
+            "LTX2HDRPipeline",
+            "LTX2InContextPipeline",
+            "WanVideoToVideoPipeline",
+        ),
+        _DRIVEN,
+    ),
+    "SanaWMPipeline": "it needs a camera's path besides prompt and first frame, which a sample does not have",
+    "ConsisIDPipeline": "it needs the features of a face besides prompt and first frame, which a sample does not have",
+    **dict.fromkeys(("Cosmos2VideoToWorldPipeline", "Cosmos2_5_PredictBasePipeline"), _MORE),
+    **dict.fromkeys(
+        (
+            "AllegroPipeline",
+            "AnyFlowPipeline",
+            "Cosmos3OmniPipeline",
+            "EasyAnimateInpaintPipeline",
+            "EasyAnimatePipeline",
+            "Kandinsky6TI2VAPipeline",
+            "LTX2ConditionPipeline",
+            "LTX2DFRPipeline",
+            "LTX2ImageToVideoPipeline",
+            "LTX2Pipeline",
+            "MotifVideoImage2VideoPipeline",
+            "MotifVideoPipeline",
+        ),
+        _OPEN,
+    ),
+}
+"""Class name of the pipeline → why it cannot be traced; a test holds it to what the installed diffusers has."""

@@ -1,0 +1,115 @@
+"""HunyuanVideo 1.5, text to video and image to video: blocks of two streams, guidance by a guider of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isclose
+from typing import Any, ClassVar
+
+from interp.adapters import adapters
+from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, picture, question, without
+from interp.errors import BadInput
+from store.records import Sample, SamplerSettings
+
+IMAGE = "HunyuanVideo15ImageToVideoPipeline"
+
+
+class HunyuanVideo15(ModelAdapter):
+    """`HunyuanVideo15Pipeline` and `HunyuanVideo15ImageToVideoPipeline`.
+
+    The guidance scale belongs to the pipeline's guider, so other settings are refused than those that it has. Image to
+    video chooses the size of the video from the shape of the picture, so only the sizes that it would choose are taken.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "HunyuanVideo15Pipeline")
+    modules: ClassVar[Mapping[str, str]] = {
+        "resid_pre": "",
+        "resid_post": "",
+        "attn_out": "attn",
+        "mlp_out": "ff",
+        "q": "attn.norm_q",
+        "k": "attn.norm_k",
+        "v": "attn.to_v",
+    }
+    layout: ClassVar[Layout] = "named"
+
+    def defaults(self) -> dict[str, Any]:
+        """The pipelines' own defaults: 16:9 at the size that the transformer was made for, 121 frames, 50 steps."""
+        height, width = self._size(9, 16)
+        return {
+            "steps": 50,
+            "guidance": self._scale,
+            "height": height,
+            "width": width,
+            "frames": 121,
+            "max_sequence_length": self.pipeline.tokenizer_max_length,
+        }
+
+    def check(self, settings: SamplerSettings) -> None:
+        """See `ModelAdapter.check`."""
+        super().check(settings)
+        guider = self.pipeline.guider
+        if type(guider).__name__ not in ("ClassifierFreeGuidance", "NoneType"):
+            raise BadInput(f"guidance by {type(guider).__name__} cannot be traced; use ClassifierFreeGuidance")
+        if not isclose(settings.guidance, self._scale):
+            raise BadInput(
+                f"guidance {settings.guidance:g} was asked, but the pipeline's guider has {self._scale:g}; set "
+                f"pipeline.guider = pipeline.guider.new(guidance_scale={settings.guidance:g})"
+            )
+        if self._image and (chosen := self._size(settings.height, settings.width)) != (settings.height, settings.width):
+            raise BadInput(
+                f"{settings.height}×{settings.width} does not fit: for a picture of this shape, this model makes "
+                f"{chosen[0]}×{chosen[1]}"
+            )
+
+    def inputs(self, sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
+        """See `ModelAdapter.inputs`."""
+        kwargs = without(question(sample, settings), ["guidance_scale", "max_sequence_length"])
+        if not self._image:
+            return kwargs
+        fitted = picture(sample).resize((settings.width, settings.height))
+        return {**without(kwargs, ["height", "width"]), "image": fitted}
+
+    def branches(self, forward: Forward) -> tuple[str, ...]:
+        """See `ModelAdapter.branches`; guiders call their branches `pred_cond` and `pred_uncond`."""
+        context = forward.context.removeprefix("pred_") if forward.context else None
+        return super().branches(forward._replace(context=context))
+
+    def decode(self, latent_fyxc: Tensor) -> Tensor:
+        """See `ModelAdapter.decode`."""
+        vae = self.pipeline.vae
+        latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
+        video = vae.decode(latent / vae.config.scaling_factor, return_dict=False)[0]
+        return self.pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
+
+    @property
+    def width(self) -> int:
+        """See `ModelAdapter.width`."""
+        return self._config.num_attention_heads * self._config.attention_head_dim
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """See `ModelAdapter.patch`."""
+        return self._config.patch_size_t, self._config.patch_size, self._config.patch_size
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        """The size of a video that the pipeline chooses for a shape."""
+        chosen = self.pipeline.video_processor.calculate_default_height_width(height, width, self.pipeline.target_size)
+        return int(chosen[0]), int(chosen[1])
+
+    @property
+    def _scale(self) -> float:
+        """The guider's scale, 1 where it is switched off or missing."""
+        guider = self.pipeline.guider
+        return float(guider.guidance_scale) if guider is not None and guider._enabled else 1.0
+
+    @property
+    def _config(self) -> Any:
+        return self.pipeline.transformer.config
+
+    @property
+    def _image(self) -> bool:
+        return type(self.pipeline).__name__ == IMAGE
+
+
+adapters.add("hunyuan_video15", HunyuanVideo15)

@@ -1,0 +1,116 @@
+"""Kandinsky 5, text to video and image to video: cond and uncond one after the other, channels last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from interp.adapters import adapters
+from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, picture, question
+from interp.errors import BadInput
+from interp.geometry import Geometry
+from store.records import Sample, SamplerSettings
+
+IMAGE = "Kandinsky5I2VPipeline"
+FITTED = 4
+"""Latent frames that image to video fits to those behind them before it decodes."""
+
+
+class Kandinsky5(ModelAdapter):
+    """`Kandinsky5T2VPipeline` and `Kandinsky5I2VPipeline`, with regular attention.
+
+    The sampler holds latents as `[b, f, y, x, c]` and writes each step's result into them. Image to video holds latent
+    frame 0 fixed and shows the scheduler the others only: there x_s is the picture and the guided velocity 0. Sparse
+    attention (`nabla`) orders tokens in another way and is refused.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "Kandinsky5T2VPipeline")
+    modules: ClassVar[Mapping[str, str]] = {
+        "resid_pre": "",
+        "resid_post": "",
+        "attn_out": "self_attention",
+        "cross_attn_out": "cross_attention",
+        "mlp_out": "feed_forward",
+        "q": "self_attention.query_norm",
+        "k": "self_attention.key_norm",
+        "v": "self_attention.to_value",
+    }
+    layout: ClassVar[Layout] = "order"
+
+    def blocks(self, denoiser: Any) -> Sequence[torch.nn.Module]:
+        """See `ModelAdapter.blocks`."""
+        return denoiser.visual_transformer_blocks
+
+    def defaults(self) -> dict[str, Any]:
+        """The pipelines' own defaults (512×768, 121 frames, 50 steps, guidance 5)."""
+        return {
+            "steps": 50,
+            "guidance": 5.0,
+            "height": 512,
+            "width": 768,
+            "frames": 121,
+            "max_sequence_length": 512,
+        }
+
+    def check(self, settings: SamplerSettings) -> None:
+        """See `ModelAdapter.check`."""
+        super().check(settings)
+        if self._config.attention_type != "regular":
+            raise BadInput(
+                f"this model's attention is {self._config.attention_type!r}, whose tokens lie in an order of its own; "
+                "only models with regular attention can be traced"
+            )
+        fewest = FITTED * self.time + 1
+        if self._image and settings.frames < fewest:
+            raise BadInput(f"{settings.frames} frames do not fit: with a picture, this model needs at least {fewest}")
+
+    def inputs(self, sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
+        """See `ModelAdapter.inputs`."""
+        kwargs = question(sample, settings)
+        return {**kwargs, "image": picture(sample)} if self._image else kwargs
+
+    def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
+        """See `ModelAdapter.given`."""
+        latent, velocity = super().given(sample, guided, geometry, forward)
+        if not self._image:
+            return latent.clone(), velocity  # the pipeline is about to write into it
+        held = self.latent(forward.inputs["hidden_states"], geometry)[0, :1, ..., : self.channels]
+        return torch.cat([held.to(latent), latent]), torch.cat([torch.zeros_like(velocity[:1]), velocity])
+
+    def latent(self, latent: Tensor, geometry: Geometry) -> Tensor:
+        """See `ModelAdapter.latent`."""
+        return latent
+
+    def decode(self, latent_fyxc: Tensor) -> Tensor:
+        """See `ModelAdapter.decode`; image to video first fits four frames to the mean and spread of the next."""
+        pipeline, vae = self.pipeline, self.pipeline.vae
+        latent = latent_fyxc[None].to(vae.device)
+        if self._image:
+            latent = pipeline.normalize_first_frame(latent)
+        latent = latent.to(vae.dtype).permute(0, 4, 1, 2, 3)
+        video = vae.decode(latent / vae.config.scaling_factor).sample
+        return pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
+
+    @property
+    def width(self) -> int:
+        """See `ModelAdapter.width`."""
+        return self._config.model_dim
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """See `ModelAdapter.patch`."""
+        frames, rows, columns = self._config.patch_size
+        return frames, rows, columns
+
+    @property
+    def _config(self) -> Any:
+        return self.pipeline.transformer.config
+
+    @property
+    def _image(self) -> bool:
+        return type(self.pipeline).__name__ == IMAGE
+
+
+adapters.add("kandinsky5", Kandinsky5)

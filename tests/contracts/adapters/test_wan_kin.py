@@ -1,0 +1,29 @@
+"""Families that share the transformer of Wan."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, ClassVar
+
+from tests.contracts.adapters.test_wan import LARGER, WanContract
+from tests.tiny_models import wan
+
+
+class TestSkyReelsV2(WanContract):
+    build = partial(wan.skyreels_v2, image=False)
+
+
+class TestSkyReelsV2ImageToVideo(WanContract):
+    build = partial(wan.skyreels_v2, image=True)
+
+
+class TestChronoEdit(WanContract):
+    size: ClassVar[dict[str, Any]] = {**LARGER, "frames": 5}
+    places = ((0, 0, 0), (1, 2, 4), (1, 3, 5), (1, 0, 5))
+    refused: ClassVar = (*WanContract.refused, ({"frames": 9}, "there are 5"))
+
+    build = staticmethod(wan.chronoedit)
+
+
+class TestLucyEdit(WanContract):
+    build = staticmethod(wan.lucy_edit)

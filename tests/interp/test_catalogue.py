@@ -1,0 +1,103 @@
+"""What a model would cost, from its configuration alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+
+import interp
+from interp import catalogue
+
+A14B: dict[str, Any] = {
+    "in_channels": 36,
+    "out_channels": 16,
+    "num_attention_heads": 40,
+    "attention_head_dim": 128,
+    "num_layers": 40,
+    "ffn_dim": 13824,
+    "text_dim": 4096,
+}
+
+
+@pytest.fixture
+def a14b(tmp_path: Path) -> Path:
+    """The configuration of Wan2.2-I2V-A14B, without any weights."""
+    parts = {
+        "transformer": ("WanTransformer3DModel", A14B),
+        "transformer_2": ("WanTransformer3DModel", A14B),
+        "vae": ("AutoencoderKLWan", {}),
+        "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 5.0}),
+    }
+    index: dict[str, Any] = {"_class_name": "WanImageToVideoPipeline", "boundary_ratio": 0.9}
+    index |= {"text_encoder": ["transformers", "UMT5EncoderModel"], "tokenizer": ["transformers", "T5TokenizerFast"]}
+    for name, (kind, config) in parts.items():
+        index[name] = ["diffusers", kind]
+        (tmp_path / name).mkdir()
+        file = "scheduler_config.json" if name == "scheduler" else "config.json"
+        (tmp_path / name / file).write_text(json.dumps({"_class_name": kind, **config}))
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    assert {WanTransformer3DModel.__name__, AutoencoderKLWan.__name__} <= {kind for kind, _ in parts.values()}
+    assert parts["scheduler"][0] == FlowMatchEulerDiscreteScheduler.__name__
+    return tmp_path
+
+
+def test_a_model_of_full_size_costs_what_was_measured(a14b: Path) -> None:
+    """The numbers of the design: 32,760 tokens × 5120, 335 MB a layer and step, 671 GB a run of 50 steps."""
+    found = catalogue.cost(catalogue.skeleton(a14b))
+    assert found.family == "wan"
+    assert list(found.parameters) == ["transformer", "transformer_2"]
+    assert all(13.9e9 < number < 14.5e9 for number in found.parameters.values())
+    assert (found.layers, found.width, found.tokens, found.latent) == (40, 5120, (21, 30, 52), (21, 60, 104, 16))
+    costs = {(cost.site, cost.reduction): cost for cost in found.costs}
+    full = costs["resid_post", "full"]
+    assert (full.dtype, full.cell, full.layers) == ("bfloat16", (21, 30, 52, 5120), 40)
+    assert full.nbytes == 32_760 * 5120 * 2 * 40 * 50
+    assert round(full.nbytes / 40 / 50 / 1e6) == 335
+    assert round(full.nbytes / 1e9) == 671
+    assert costs["resid_post", "energy"].nbytes == 32_760 * 4 * 40 * 50
+    assert (found.forwards, round(found.flops / found.forwards / 1e15, 1)) == (100, 1.8)
+    assert "671 GB" in str(catalogue.cost(catalogue.skeleton(a14b)).table())
+    assert "2 denoisers of 40 layers × 5120 channels" in str(found)
+
+
+def test_settings_and_dtype_change_the_cost(a14b: Path) -> None:
+    model = catalogue.skeleton(a14b, dtype=torch.float32)
+    found = catalogue.cost(model, model.settings(steps=10, frames=41, guidance=1.0))
+    costs = {(cost.site, cost.reduction): cost for cost in found.costs}
+    assert costs["q", "full"].nbytes == 11 * 30 * 52 * 5120 * 4 * 40 * 10
+    assert found.forwards == 10
+
+
+def test_a_skeleton_has_no_weights(a14b: Path) -> None:
+    pipeline = catalogue.skeleton(a14b).pipeline
+    assert pipeline.text_encoder is None
+    for module in (pipeline.transformer, pipeline.transformer_2, pipeline.vae):
+        assert all(weight.is_meta for weight in module.parameters())
+
+
+def test_the_bundled_model_costs_what_it_would_write() -> None:
+    model = interp.load("tinywan")
+    told = catalogue.cost(catalogue.skeleton("tinywan", dtype=torch.float32))
+    assert told == catalogue.cost(model)
+    assert told.default == interp.plan(model.adapter, interp.DEFAULT, model.settings()).nbytes
+
+
+def test_what_is_no_model_is_refused_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(interp.UnknownModel, match="no model 'tinywam'"):
+        catalogue.skeleton("tinywam")
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "NoSuchPipeline"}))
+    with pytest.raises(interp.UnsupportedModel, match="the installed diffusers has no NoSuchPipeline"):
+        catalogue.skeleton(tmp_path)
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(interp.UnknownModel, match="cannot read the configuration"):
+        catalogue.skeleton(tmp_path)
+
+
+@pytest.mark.parametrize(("nbytes", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (671_088_640_000, "671 GB")])
+def test_bytes_are_readable(nbytes: int, text: str) -> None:
+    assert catalogue.human(nbytes) == text
