@@ -83,7 +83,7 @@ def spread(
         ]
         ids = {future.key: run.id for future, run in zip(futures, runs, strict=True)}
         try:
-            for future in distributed.as_completed(futures):
+            for future in distributed.as_completed(futures, loop=client.loop):
                 try:
                     made = future.result()
                 except distributed.KilledWorker as error:
@@ -137,7 +137,7 @@ def _client(executor: str) -> Iterator[Client]:
     if executor.startswith("dask:"):
         address = executor.removeprefix("dask:")
         try:
-            client = distributed.Client(address, timeout=10)
+            client = distributed.Client(address, timeout=10, set_as_default=False)
         except (OSError, ValueError) as error:
             raise BadInput(f"no dask scheduler answers at {address}; start one with `dask scheduler`") from error
         with client:
@@ -159,6 +159,6 @@ def _client(executor: str) -> Iterator[Client]:
     scheduler = {"cls": distributed.Scheduler, "options": {"dashboard_address": ":0", "host": "127.0.0.1"}}
     with (
         distributed.SpecCluster(workers=workers, scheduler=scheduler) as cluster,
-        distributed.Client(cluster) as client,
+        distributed.Client(cluster, set_as_default=False) as client,
     ):
         yield client

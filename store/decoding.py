@@ -33,7 +33,7 @@ def decode(
     if scale is not None:
         encodings.restore(meta.encoding, stored, scale, out)
     elif meta.dtype == bfloat16.NAME and out.dtype == np.float32:
-        np.left_shift(stored, 16, out=out.view(np.uint32), dtype=np.uint32)
+        out[...] = bfloat16.numbers(stored)
     elif meta.dtype == bfloat16.NAME:
         out[...] = bfloat16.to_float32(stored)
     else:

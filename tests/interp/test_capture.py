@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,7 @@ def test_a_run_that_fails_leaves_nothing_and_the_others_stay(
     interp.capture(model, [tiny.sample()], into=acts, seeds=[0], settings=settings)
     original, calls = type(model.pipeline.scheduler).step, 0
 
+    @functools.wraps(original)
     def step(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1

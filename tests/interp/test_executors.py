@@ -62,7 +62,7 @@ def test_a_killed_worker_loses_the_run_that_it_was_at_and_no_other(
         target=lambda: found.append(sweep(tmp_path / "acts", f"dask:{cluster.scheduler_address}", steps=6)[0])
     )
     thread.start()
-    with distributed.Client(cluster) as client:
+    with distributed.Client(cluster, set_as_default=False) as client:
         deadline = time.monotonic() + 120
         while not (busy := [name for name, tasks in client.processing().items() if tasks]):
             assert time.monotonic() < deadline
