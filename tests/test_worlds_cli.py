@@ -212,9 +212,16 @@ def test_processes_find_what_one_process_finds_and_send_videos_through_the_vae()
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_process() -> None:
-    words = [sys.executable, "-m", "stepscope", "worlds", "check", "grounding", "--jobs", "2"]
+    words = [sys.executable, "-m", "stepscope", "worlds", "check", "grounding", "--jobs", "2", "--n", "2000"]
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+        # A shell's background jobs ignore interruptions, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         deadline = time.monotonic() + 120
