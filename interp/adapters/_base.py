@@ -101,8 +101,7 @@ class ModelAdapter(ABC):
         """
         check_size(settings, self.multiple)
         check_frames(settings.frames, self.time)
-        if settings.guidance_2 is not None:
-            raise BadInput("guidance_2 was given, but this model has one denoiser; leave it out")
+        check_single(settings)
 
     def geometry(self, settings: SamplerSettings) -> Geometry:
         """Shapes of a run with `settings`."""
@@ -183,9 +182,9 @@ class ModelAdapter(ABC):
         """Pixels `[f, y, x, 3]` of one latent video, in 0-1, exactly as the pipeline decodes its result."""
 
     @property
-    @abstractmethod
     def width(self) -> int:
         """Channels of the residual stream."""
+        return self._config.num_attention_heads * self._config.attention_head_dim
 
     @property
     @abstractmethod
@@ -212,6 +211,12 @@ class ModelAdapter(ABC):
         """Height and width must be multiples of this many pixels."""
         return self.space * max(self.patch[1:])
 
+    @property
+    def _config(self) -> Any:
+        """Configuration of the first denoiser."""
+        first: Any = next(iter(self.denoisers().values()))
+        return first.config
+
 
 def check_size(settings: SamplerSettings, multiple: int) -> None:
     """Refuse a picture that is no multiple of `multiple` pixels.
@@ -234,6 +239,26 @@ def check_frames(frames: int, time: int, *, first: int = 1) -> None:
         near = (frames - first) // time * time + first
         rule = f"{first} + a multiple of {time}" if first else f"a multiple of {time}"
         raise BadInput(f"{frames} frames do not fit: this model needs {rule}, for example {near} or {near + time}")
+
+
+def check_single(settings: SamplerSettings) -> None:
+    """Refuse a guidance scale for a second denoiser.
+
+    Raises:
+        BadInput: if there is one.
+    """
+    if settings.guidance_2 is not None:
+        raise BadInput("guidance_2 was given, but this model has one denoiser; leave it out")
+
+
+def held_first(held: Tensor, latent: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
+    """x_s and guided velocity `[f, y, x, c]` behind a frame `[1, y, x, c]` that is held fixed: its velocity is 0."""
+    return torch.cat([held.to(latent), latent]), torch.cat([velocity.new_zeros(held.shape), velocity])
+
+
+def pixels(pipeline: Any, video: Tensor) -> Tensor:
+    """Pixels `[f, y, x, 3]`, in 0-1, of one decoded video `[1, 3, f, y, x]`."""
+    return pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
 
 
 def question(sample: Sample, settings: SamplerSettings) -> dict[str, Any]:

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from interp.adapters import adapters
-from interp.adapters._base import Layout, ModelAdapter, Tensor, check_frames, check_size, picture, question
+from interp.adapters._base import (
+    Layout,
+    ModelAdapter,
+    Tensor,
+    check_frames,
+    check_single,
+    check_size,
+    picture,
+    pixels,
+    question,
+)
 from interp.errors import BadInput
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
@@ -52,8 +62,7 @@ class CogVideoX(ModelAdapter):
         """See `ModelAdapter.check`."""
         check_size(settings, self.multiple)
         check_frames(settings.frames, self.time * self.patch[0])
-        if settings.guidance_2 is not None:
-            raise BadInput("guidance_2 was given, but this model has one denoiser; leave it out")
+        check_single(settings)
         length = self._config.max_text_seq_length
         if not self._config.use_rotary_positional_embeddings and settings.max_sequence_length != length:
             raise BadInput(
@@ -81,21 +90,12 @@ class CogVideoX(ModelAdapter):
         pipeline = self.pipeline
         kept = latent_fyxc[self.patch[0] - 1 :].to(pipeline.vae.device, pipeline.vae.dtype)
         video = pipeline.decode_latents(kept.permute(0, 3, 1, 2)[None])
-        return pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
-
-    @property
-    def width(self) -> int:
-        """See `ModelAdapter.width`."""
-        return self._config.num_attention_heads * self._config.attention_head_dim
+        return pixels(pipeline, video)
 
     @property
     def patch(self) -> tuple[int, int, int]:
         """See `ModelAdapter.patch`."""
         return self._config.patch_size_t or 1, self._config.patch_size, self._config.patch_size
-
-    @property
-    def _config(self) -> Any:
-        return self.pipeline.transformer.config
 
 
 adapters.add("cogvideox", CogVideoX)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, picture, question, without
+from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, held_first, picture, pixels, question, without
 from interp.errors import BadInput
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
@@ -97,28 +97,19 @@ class HunyuanVideo(ModelAdapter):
         if self._condition != "token_replace":
             return latent, velocity
         held = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
-        return torch.cat([held.to(latent), latent]), torch.cat([torch.zeros_like(velocity[:1]), velocity])
+        return held_first(held, latent, velocity)
 
     def decode(self, latent_fyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         vae = self.pipeline.vae
         latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
         video = vae.decode(latent / vae.config.scaling_factor, return_dict=False)[0][:, :, self._cut :]
-        return self.pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
-
-    @property
-    def width(self) -> int:
-        """See `ModelAdapter.width`."""
-        return self._config.num_attention_heads * self._config.attention_head_dim
+        return pixels(self.pipeline, video)
 
     @property
     def patch(self) -> tuple[int, int, int]:
         """See `ModelAdapter.patch`."""
         return self._config.patch_size_t, self._config.patch_size, self._config.patch_size
-
-    @property
-    def _config(self) -> Any:
-        return self.pipeline.transformer.config
 
     @property
     def _kind(self) -> str:

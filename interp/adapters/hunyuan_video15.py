@@ -7,7 +7,7 @@ from math import isclose
 from typing import Any, ClassVar
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, picture, question, without
+from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, picture, pixels, question, without
 from interp.errors import BadInput
 from store.records import Sample, SamplerSettings
 
@@ -80,12 +80,7 @@ class HunyuanVideo15(ModelAdapter):
         vae = self.pipeline.vae
         latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
         video = vae.decode(latent / vae.config.scaling_factor, return_dict=False)[0]
-        return self.pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
-
-    @property
-    def width(self) -> int:
-        """See `ModelAdapter.width`."""
-        return self._config.num_attention_heads * self._config.attention_head_dim
+        return pixels(self.pipeline, video)
 
     @property
     def patch(self) -> tuple[int, int, int]:
@@ -102,10 +97,6 @@ class HunyuanVideo15(ModelAdapter):
         """The guider's scale, 1 where it is switched off or missing."""
         guider = self.pipeline.guider
         return float(guider.guidance_scale) if guider is not None and guider._enabled else 1.0
-
-    @property
-    def _config(self) -> Any:
-        return self.pipeline.transformer.config
 
     @property
     def _image(self) -> bool:

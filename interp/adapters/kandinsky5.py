@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, picture, question
+from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, held_first, picture, pixels, question
 from interp.errors import BadInput
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
@@ -77,7 +77,7 @@ class Kandinsky5(ModelAdapter):
         if not self._image:
             return latent.clone(), velocity  # the pipeline is about to write into it
         held = self.latent(forward.inputs["hidden_states"], geometry)[0, :1, ..., : self.channels]
-        return torch.cat([held.to(latent), latent]), torch.cat([torch.zeros_like(velocity[:1]), velocity])
+        return held_first(held, latent, velocity)
 
     def latent(self, latent: Tensor, geometry: Geometry) -> Tensor:
         """See `ModelAdapter.latent`."""
@@ -91,7 +91,7 @@ class Kandinsky5(ModelAdapter):
             latent = pipeline.normalize_first_frame(latent)
         latent = latent.to(vae.dtype).permute(0, 4, 1, 2, 3)
         video = vae.decode(latent / vae.config.scaling_factor).sample
-        return pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
+        return pixels(pipeline, video)
 
     @property
     def width(self) -> int:
@@ -103,10 +103,6 @@ class Kandinsky5(ModelAdapter):
         """See `ModelAdapter.patch`."""
         frames, rows, columns = self._config.patch_size
         return frames, rows, columns
-
-    @property
-    def _config(self) -> Any:
-        return self.pipeline.transformer.config
 
     @property
     def _image(self) -> bool:

@@ -8,7 +8,18 @@ from typing import Any, ClassVar
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Place, Tensor, check_size, question, without
+from interp.adapters._base import (
+    Forward,
+    Layout,
+    ModelAdapter,
+    Place,
+    Tensor,
+    check_single,
+    check_size,
+    pixels,
+    question,
+    without,
+)
 from interp.errors import BadInput
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
@@ -59,8 +70,7 @@ class Latte(ModelAdapter):
         check_size(settings, self.multiple)
         if settings.frames != self._config.video_length:
             raise BadInput(f"{settings.frames} frames do not fit: this model makes {self._config.video_length}")
-        if settings.guidance_2 is not None:
-            raise BadInput("guidance_2 was given, but this model has one denoiser; leave it out")
+        check_single(settings)
 
     def inputs(self, sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
         """See `ModelAdapter.inputs`."""
@@ -83,12 +93,7 @@ class Latte(ModelAdapter):
         pipeline, vae = self.pipeline, self.pipeline.vae
         latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
         video = pipeline.decode_latents(latent, latent.shape[2])
-        return pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
-
-    @property
-    def width(self) -> int:
-        """See `ModelAdapter.width`."""
-        return self._config.num_attention_heads * self._config.attention_head_dim
+        return pixels(pipeline, video)
 
     @property
     def patch(self) -> tuple[int, int, int]:
@@ -104,10 +109,6 @@ class Latte(ModelAdapter):
     def time(self) -> int:
         """See `ModelAdapter.time`."""
         return 1
-
-    @property
-    def _config(self) -> Any:
-        return self.pipeline.transformer.config
 
 
 adapters.add("latte", Latte)

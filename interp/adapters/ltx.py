@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from math import lcm
 from typing import Any, ClassVar
 
-import torch
-
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, picture, question
+from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, held_first, picture, pixels, question
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
 
@@ -67,7 +65,7 @@ class LTX(ModelAdapter):
         if not self._image:
             return latent, velocity
         held = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
-        return torch.cat([held.to(latent), latent]), torch.cat([torch.zeros_like(velocity[:1]), velocity])
+        return held_first(held, latent, velocity)
 
     def decode(self, latent_fyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
@@ -80,24 +78,12 @@ class LTX(ModelAdapter):
         ).to(vae.dtype)
         timestep = scaled.new_zeros(1) if vae.config.timestep_conditioning else None
         video = vae.decode(scaled, timestep, return_dict=False)[0]
-        return pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
-
-    @property
-    def width(self) -> int:
-        """See `ModelAdapter.width`."""
-        config = self.pipeline.transformer.config
-        return config.num_attention_heads * config.attention_head_dim
+        return pixels(pipeline, video)
 
     @property
     def patch(self) -> tuple[int, int, int]:
         """See `ModelAdapter.patch`."""
-        config = self.pipeline.transformer.config
-        return config.patch_size_t, config.patch_size, config.patch_size
-
-    @property
-    def channels(self) -> int:
-        """See `ModelAdapter.channels`."""
-        return self.pipeline.vae.config.latent_channels
+        return self._config.patch_size_t, self._config.patch_size, self._config.patch_size
 
     @property
     def space(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Layout, ModelAdapter, Tensor, question
+from interp.adapters._base import Layout, ModelAdapter, Tensor, pixels, question
 from interp.errors import BadInput
 from store.records import Sample, SamplerSettings
 
@@ -63,12 +63,7 @@ class Mochi(ModelAdapter):
         else:
             latent = latent / config.scaling_factor
         video = vae.decode(latent, return_dict=False)[0]
-        return self.pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
-
-    @property
-    def width(self) -> int:
-        """See `ModelAdapter.width`."""
-        return self._config.num_attention_heads * self._config.attention_head_dim
+        return pixels(self.pipeline, video)
 
     @property
     def patch(self) -> tuple[int, int, int]:
@@ -84,10 +79,6 @@ class Mochi(ModelAdapter):
     def time(self) -> int:
         """See `ModelAdapter.time`."""
         return self.pipeline.vae_temporal_scale_factor
-
-    @property
-    def _config(self) -> Any:
-        return self.pipeline.transformer.config
 
 
 adapters.add("mochi", Mochi)

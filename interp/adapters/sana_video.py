@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from math import lcm
 from typing import Any, ClassVar
 
-import torch
-
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Place, Tensor, picture, question, without
+from interp.adapters._base import Forward, Layout, ModelAdapter, Place, Tensor, held_first, picture, question, without
 from interp.adapters.wan import decode_wan
 from interp.errors import BadInput
 from interp.geometry import Geometry
@@ -75,16 +73,11 @@ class SanaVideo(ModelAdapter):
         if not self._image:
             return latent, velocity
         held = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
-        return torch.cat([held.to(latent), latent]), torch.cat([torch.zeros_like(velocity[:1]), velocity])
+        return held_first(held, latent, velocity)
 
     def decode(self, latent_fyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         return decode_wan(self.pipeline, latent_fyxc)
-
-    @property
-    def width(self) -> int:
-        """See `ModelAdapter.width`."""
-        return self._config.num_attention_heads * self._config.attention_head_dim
 
     @property
     def patch(self) -> tuple[int, int, int]:
@@ -101,10 +94,6 @@ class SanaVideo(ModelAdapter):
     def multiple(self) -> int:
         """See `ModelAdapter.multiple`; the pipeline itself asks for 32."""
         return lcm(32, super().multiple)
-
-    @property
-    def _config(self) -> Any:
-        return self.pipeline.transformer.config
 
     @property
     def _image(self) -> bool:

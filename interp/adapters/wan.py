@@ -9,8 +9,19 @@ from typing import Any, ClassVar
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, check_frames, check_size, picture, question
-from interp.errors import BadInput
+from interp.adapters._base import (
+    Forward,
+    Layout,
+    ModelAdapter,
+    Tensor,
+    check_frames,
+    check_single,
+    check_size,
+    held_first,
+    picture,
+    pixels,
+    question,
+)
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
 
@@ -62,8 +73,8 @@ class Wan(ModelAdapter):
         """See `ModelAdapter.check`."""
         check_size(settings, self.multiple)
         check_frames(settings.frames, self.time)
-        if settings.guidance_2 is not None and self.pipeline.config.get("boundary_ratio") is None:
-            raise BadInput("guidance_2 was given, but this model has one denoiser; leave it out")
+        if self.pipeline.config.get("boundary_ratio") is None:
+            check_single(settings)
 
     def inputs(self, sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
         """See `ModelAdapter.inputs`."""
@@ -87,23 +98,16 @@ class Wan(ModelAdapter):
         if not (self.pipeline.config.get("expand_timesteps") and type(self.pipeline).__name__ == IMAGE):
             return latent, velocity
         imposed = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
-        still = torch.zeros_like(velocity[:1])
-        return torch.cat([imposed.to(latent), latent[1:]]), torch.cat([still, velocity[1:]])
+        return held_first(imposed, latent[1:], velocity[1:])
 
     def decode(self, latent_fyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         return decode_wan(self.pipeline, latent_fyxc)
 
     @property
-    def width(self) -> int:
-        """See `ModelAdapter.width`."""
-        config = self._first.config
-        return config.num_attention_heads * config.attention_head_dim
-
-    @property
     def patch(self) -> tuple[int, int, int]:
         """See `ModelAdapter.patch`."""
-        return tuple(self._first.config.patch_size)
+        return tuple(self._config.patch_size)
 
     @property
     def channels(self) -> int:
@@ -114,10 +118,6 @@ class Wan(ModelAdapter):
     def multiple(self) -> int:
         """See `ModelAdapter.multiple`; the pipeline itself asks for 16."""
         return lcm(16, super().multiple)
-
-    @property
-    def _first(self) -> Any:
-        return next(iter(self.denoisers().values()))
 
 
 def decode_wan(pipeline: Any, latent_fyxc: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ def decode_wan(pipeline: Any, latent_fyxc: Tensor) -> Tensor:
     # The pipelines divide by the reciprocal, which rounds differently from a product.
     scaled = latent_fyxc.to(vae.device, vae.dtype) / (1.0 / std) + mean
     video = vae.decode(scaled.permute(3, 0, 1, 2)[None], return_dict=False)[0]
-    return pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
+    return pixels(pipeline, video)
 
 
 adapters.add("wan", Wan)
