@@ -22,11 +22,11 @@ WEIGHTS: Mapping[str, int] = {
 CROWDED: Mapping[str, int] = {
     "hide": 3,
     "key_door": 3,
-    "sort_sizes": 3,
+    "sort_sizes": 4,
     "detour": 2,
-    "leave_return": 2,
+    "leave_return": 4,
     "move_two": 2,
-    "weighted_grid": 2,
+    "weighted_grid": 3,
 }
 """The same for the VAE: families in which things pass so close that it is the one to lose them."""
 TRAINED = ("vae", "transformer", "few_step", "expert_high", "expert_low")
@@ -56,7 +56,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """How one set of weights is trained: AdamW on half a cosine, which ends when steps or minutes are used up."""
+    """How one set of weights is trained: on half a cosine, which ends when steps or minutes are used up."""
 
     steps: int | None = None
     """None leaves the end to `minutes`."""
@@ -69,6 +69,8 @@ class Fit:
     weight_decay: float = 0.01
     ema: float = 0.0
     """Decay of the averaged weights; 0 averages none."""
+    muon: bool = False
+    """Muon for the matrices of transformer blocks, in place of AdamW, at the same rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +97,9 @@ class TransformerConfig(Fit):
 
     steps: int | None = 6000
     batch: int = 256
-    rate: float = 6e-4
+    rate: float = 1e-3
     ema: float = 0.999
+    muon: bool = True
     drop_prompt: float = 0.1
     pure_noise: float = 0.05
     """Share of samples at noise level 1 exactly, where every sampling starts and random levels never are."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training import checkpoint, parallel
+from training import checkpoint, muon, parallel
 from training.config import Config, Fit
 from training.progress import NEW, Budget, Progress
 
@@ -63,10 +63,8 @@ def run(
     if budget.spent:
         return
     names, values = list(weights), list(weights.values())
-    optimizer = torch.optim.AdamW(
-        values, lr=fit.rate, betas=(0.9, 0.99), weight_decay=fit.weight_decay, fused=config.device != "cpu"
-    )
-    ema = _restore(file, weights, optimizer, averaged=fit.ema > 0)
+    optimizers = muon.optimizers(weights, rate=fit.rate, weight_decay=fit.weight_decay, muon=fit.muon)
+    ema = _restore(file, weights, optimizers, averaged=fit.ema > 0)
     progress = Progress(stage, fraction=record.get("fraction", 0.0))
     generator = torch.Generator(config.device)
     recent: list[Mapping[str, Tensor]] = []
@@ -74,7 +72,8 @@ def run(
 
     def write(step: int, fraction: float) -> None:
         tensors = checkpoint.named("model", weights) | checkpoint.named("ema", dict(zip(names, ema, strict=False)))
-        tensors |= checkpoint.named("optimizer", checkpoint.optimizer_state(optimizer, names))
+        for optimizer, own in optimizers:
+            tensors |= checkpoint.named("optimizer", checkpoint.optimizer_state(optimizer, own))
         seconds = budget.start["seconds"] + budget.seconds
         state: dict[str, Any] = {"step": step, "seconds": seconds, "fraction": fraction, "start": budget.start}
         state |= {"devices": parallel.size(), "batch": fit.batch, "rate": fit.rate}
@@ -85,14 +84,16 @@ def run(
         if fraction >= 1:
             break
         generator.manual_seed(seed(config, number))
-        for group in optimizer.param_groups:
-            group["lr"] = fit.rate * schedule(budget.done(number), fraction, fit.warmup)
         value, numbers = loss(Step(number, fraction, generator))
-        optimizer.zero_grad(set_to_none=True)
+        for weight in values:
+            weight.grad = None
         value.backward()
         parallel.average([weight.grad for weight in values if weight.grad is not None])
         nn.utils.clip_grad_norm_(values, 1.0)
-        optimizer.step()
+        for optimizer, _ in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = fit.rate * schedule(budget.done(number), fraction, fit.warmup)
+            optimizer.step()
         if ema:
             decay = min(fit.ema, (1 + number) / (10 + number))
             torch._foreach_lerp_(ema, [weight.detach() for weight in values], 1 - decay)
@@ -123,7 +124,7 @@ def schedule(step: int, fraction: float, warmup: int) -> float:
 
 
 def _restore(
-    file: Path, weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, *, averaged: bool
+    file: Path, weights: Mapping[str, nn.Parameter], optimizers: muon.Optimizers, *, averaged: bool
 ) -> list[Tensor]:
     """The averaged weights; what `file` has of weights, averages and moments is put in place."""
     tensors = checkpoint.load(file)[0] if file.exists() else {}
@@ -136,6 +137,8 @@ def _restore(
             if tensors:
                 average.copy_(tensors[f"ema.{name}"])
     moments = checkpoint.under("optimizer", tensors)
-    if moments:
-        checkpoint.restore_optimizer(optimizer, list(weights), moments)
+    for optimizer, names in optimizers:
+        own = {key: moment for key, moment in moments.items() if key.rsplit("/", 1)[0] in set(names)}
+        if own:
+            checkpoint.restore_optimizer(optimizer, names, own)
     return ema

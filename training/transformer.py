@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
 from training import checkpoint, data, loop, parallel
@@ -19,6 +20,42 @@ if TYPE_CHECKING:
     from training.session import Session
 
 TRAINED = ("transformer", "text_encoder")
+
+
+class SelfAttention:
+    """What `WanAttnProcessor` computes in self-attention, to be compiled for training.
+
+    The original writes the turned pairs into two slices of an empty tensor, of which the compiler makes a kernel that
+    took 43 of the 154 ms of a training step on one H200.
+    """
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: Tensor,
+        encoder_hidden_states: None = None,
+        attention_mask: None = None,
+        rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Output of the layer, as `hidden_states` `[n, tokens, channels]`."""
+        assert rotary_emb is not None
+        cos, sin = rotary_emb[0][..., 0::2], rotary_emb[1][..., 1::2]
+
+        def heads(x: Tensor) -> Tensor:
+            return x.unflatten(2, (attn.heads, -1))
+
+        def turned(x: Tensor) -> Tensor:
+            first, second = heads(x).unflatten(-1, (-1, 2)).unbind(-1)
+            pairs = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1)
+            return pairs.flatten(-2).type_as(x)
+
+        q, k = turned(attn.norm_q(attn.to_q(hidden_states))), turned(attn.norm_k(attn.to_k(hidden_states)))
+        v = heads(attn.to_v(hidden_states))
+        found = nn.functional.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        return attn.to_out[0](found.transpose(1, 2).flatten(2).type_as(q))
 
 
 def load(config: Config, parts: Parts) -> None:
@@ -90,6 +127,8 @@ def train(session: Session) -> None:
     options = config.transformer
     parts = session.parts(trained=False)
     if config.compile:
+        for block in parts.transformer.blocks:
+            block.attn1.set_processor(SelfAttention())
         parts.transformer.compile_repeated_blocks(fullgraph=True)
     model = nn.ModuleDict({name: getattr(parts, name) for name in TRAINED})
 

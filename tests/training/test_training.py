@@ -193,3 +193,17 @@ def test_unknown_words_fall_back_to_letters() -> None:
 def test_an_unknown_preset_names_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there are: dry, full"):
         preset("wet", out=tmp_path)
+
+
+def test_self_attention_for_the_compiler_is_the_originals_bit_for_bit() -> None:
+    net = model.transformer(ModelConfig(layers=2, heads=2, ffn_dim=64, text_dim=32))
+    generator = torch.Generator().manual_seed(0)
+    inputs = {
+        "hidden_states": torch.randn(2, net.config["in_channels"], 3, 4, 4, generator=generator),
+        "timestep": torch.tensor([3.0, 700.0]),
+        "encoder_hidden_states": torch.randn(2, 5, 32, generator=generator),
+    }
+    before = net(**inputs).sample
+    for block in net.blocks:
+        block.attn1.set_processor(transformer.SelfAttention())
+    assert torch.equal(net(**inputs).sample, before)
