@@ -104,11 +104,13 @@ one.
 
 ## Training
 
-On {devices} × {device}, bf16 autocast, AdamW, gradients averaged over devices:
+On {devices} × {device}, bf16 autocast, gradients averaged over devices. AdamW; in the transformer's last training,
+Muon for the matrices of its blocks:
 
 {training}
 
-A stage with several lines was continued, each time with a new optimizer. The transformer and the text encoder were
+A stage with several lines was continued, each time with a new optimizer; the VAE's lines from the second on trained its
+decoder alone. The transformer and the text encoder were
 trained jointly, by flow matching, on {samples:,} samples made on the devices, with logit-normal noise levels, shift
 {shift:g}, and {pure:.0%} of the samples at noise level 1 exactly; {drop:.0%} of the prompts dropped; weights averaged.
 The VAE saw {videos:,} videos of both splits. {evaluate_minutes:.1f} minutes to evaluate. Seed {seed}.
