@@ -75,7 +75,6 @@ REFUSED: Final[Mapping[str, str]] = {
     **dict.fromkeys(("Cosmos2VideoToWorldPipeline", "Cosmos2_5_PredictBasePipeline"), _MORE),
     **dict.fromkeys(
         (
-            "AllegroPipeline",
             "AnyFlowPipeline",
             "Cosmos3OmniPipeline",
             "EasyAnimateInpaintPipeline",

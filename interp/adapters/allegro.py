@@ -1,0 +1,85 @@
+"""Allegro: one forward with both branches, a VAE that works in tiles only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+from interp.adapters import adapters
+from interp.adapters._base import Layout, ModelAdapter, Tensor, check_single, check_size, pixels, question
+from interp.errors import BadInput
+from interp.geometry import Geometry
+from store.records import Sample, SamplerSettings
+
+
+class Allegro(ModelAdapter):
+    """`AllegroPipeline`; every `time` frames of the video are a latent frame, the first ones, too.
+
+    The VAE decodes in overlapping tiles of one size, and what no whole tile covers stays black: only videos that tiles
+    cover are taken.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]] = ("AllegroPipeline",)
+    modules: ClassVar[Mapping[str, str]] = {
+        "resid_pre": "",
+        "resid_post": "",
+        "attn_out": "attn1",
+        "cross_attn_out": "attn2",
+        "mlp_out": "ff",
+        "q": "attn1.to_q",
+        "k": "attn1.to_k",
+        "v": "attn1.to_v",
+    }
+    layout: ClassVar[Layout] = "batch"
+
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
+        super().__init__(pipeline)
+        self.pipeline.vae.enable_tiling()  # without, it neither encodes nor decodes
+
+    def defaults(self) -> dict[str, Any]:
+        """The pipeline's own defaults: the size that the transformer was made for, 100 steps, guidance 7.5."""
+        config = self._config
+        return {
+            "steps": 100,
+            "guidance": 7.5,
+            "height": config.sample_height * self.space,
+            "width": config.sample_width * self.space,
+            "frames": config.sample_frames * self.time,
+            "max_sequence_length": 512,
+        }
+
+    def check(self, settings: SamplerSettings) -> None:
+        """See `ModelAdapter.check`."""
+        check_size(settings, self.multiple)
+        vae, asked = self.pipeline.vae, (settings.frames, settings.height, settings.width)
+        for name, value, tile, step in zip(("frames", "height", "width"), asked, vae.kernel, vae.stride, strict=True):
+            if value < tile or (value - tile) % step:
+                raise BadInput(
+                    f"{name} {value} does not fit: the tiles of this model's VAE need {tile} + a multiple of {step}"
+                )
+        check_single(settings)
+
+    def geometry(self, settings: SamplerSettings) -> Geometry:
+        """See `ModelAdapter.geometry`."""
+        plain, frames = super().geometry(settings), settings.frames // self.time
+        return plain._replace(tokens=plain.tokens._replace(frames=frames), latent=plain.latent._replace(frames=frames))
+
+    def inputs(self, sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
+        """See `ModelAdapter.inputs`."""
+        return question(sample, settings)
+
+    def decode(self, latent_fyxc: Tensor) -> Tensor:
+        """See `ModelAdapter.decode`."""
+        pipeline, vae = self.pipeline, self.pipeline.vae
+        video = pipeline.decode_latents(latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None])
+        return pixels(pipeline, video)
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """See `ModelAdapter.patch`."""
+        return self._config.patch_size_t, self._config.patch_size, self._config.patch_size
+
+
+adapters.add("allegro", Allegro)
