@@ -20,6 +20,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLTextConfig,
     Qwen2_5_VLTextModel,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
     T5Config,
     T5EncoderModel,
     UMT5Config,
@@ -153,8 +155,37 @@ def qwen_text(*, seed: int = 0) -> Qwen2_5_VLTextModel:
     return Qwen2_5_VLTextModel(config).eval()
 
 
+def qwen2_vl(*, seed: int = 0) -> Qwen2VLForConditionalGeneration:
+    """Qwen 2 VL, three layers of text and one of pictures."""
+    torch.manual_seed(seed)
+    config = Qwen2VLConfig(
+        text_config={
+            "vocab_size": 48,
+            "hidden_size": TEXT,
+            "intermediate_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]},
+            "pad_token_id": 0,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+        vision_config={"depth": 1, "embed_dim": 16, "hidden_size": TEXT, "num_heads": 2, "mlp_ratio": 2},
+        image_token_id=40,
+        video_token_id=41,
+        vision_start_token_id=42,
+        vision_end_token_id=43,
+    )
+    return Qwen2VLForConditionalGeneration(config).eval()
+
+
 def message_tokenizer() -> PreTrainedTokenizerFast:
     """One token a letter; a chat is the messages one behind the other."""
     tokenizer = tiny.tokenizer()
-    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+    text = "{{ content if content is string else content[0]['text'] }}"
+    tokenizer.chat_template = (
+        "{% for message in messages %}{% set content = message['content'] %}" + text + " {% endfor %}"
+    )
     return tokenizer

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
+from unittest import mock
 
 import pytest
 import torch
@@ -69,6 +70,14 @@ def last_result(model: interp.Model, inputs: dict[str, Any]) -> Tensor:
     return results[-1][0]
 
 
+@contextmanager
+def replaced_draw(module: Any, noise: list[Tensor]) -> Iterator[None]:
+    """`noise` is what `randn_tensor` of a pipeline's module returns first."""
+    drawn = module.randn_tensor
+    with mock.patch.object(module, "randn_tensor", lambda *a, **k: noise.pop(0) if noise else drawn(*a, **k)):
+        yield
+
+
 class AdapterContract:
     """Inherit it, and say how a tiny pipeline of the family is built.
 
@@ -99,6 +108,8 @@ class AdapterContract:
     tolerance: ClassVar[float] = 1e-5
     rising: ClassVar[bool] = False
     """Whether the scheduler counts its timesteps upwards."""
+    draws: ClassVar[Any] = None
+    """The pipeline's module, where it cannot be given its starting noise: the first that it draws is replaced."""
 
     def native(self, latent_bcfyx: Tensor) -> Tensor:
         """Starting noise as the pipeline takes it."""
@@ -118,13 +129,15 @@ class AdapterContract:
         wanted = [
             (site, list(model.adapter.layers(name))) for name in names if isinstance(site := sites[name], LayerSite)
         ]
-        output, infos = model.traced.run(
-            sites=wanted,
-            settings=settings,
-            geometry=model.geometry(settings),
-            listener=keep,
-            **{**model.inputs(tiny.sample(prompt=prompt), seed=3, settings=settings), **extra},
-        )
+        noise = [extra.pop("latents")] if self.draws and "latents" in extra else []
+        with replaced_draw(self.draws, noise) if noise else nullcontext():
+            output, infos = model.traced.run(
+                sites=wanted,
+                settings=settings,
+                geometry=model.geometry(settings),
+                listener=keep,
+                **{**model.inputs(tiny.sample(prompt=prompt), seed=3, settings=settings), **extra},
+            )
         return Traced(output.frames, keep.layers, keep.values, infos)
 
     def settings(self, model: interp.Model, **asked: Any) -> interp.model.SamplerSettings:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
-from unittest import mock
 
 import pytest
 import torch
@@ -13,7 +11,7 @@ from diffusers import LTXConditionPipeline, LTXImageToVideoPipeline
 from diffusers.pipelines.ltx import pipeline_ltx_condition
 
 import interp
-from tests.contracts.adapters.contract import AdapterContract, Traced
+from tests.contracts.adapters.contract import AdapterContract
 from tests.tiny_models import ltx
 
 
@@ -62,22 +60,12 @@ class TestCondition(LTXContract):
     """New noise on the picture at every step."""
 
     places = ((1, 2, 4), (2, 3, 5), (2, 0, 5))
+    draws = pipeline_ltx_condition
 
     build = partial(ltx.pipeline, kind=LTXConditionPipeline)
 
     def native(self, latent_bcfyx: torch.Tensor) -> torch.Tensor:
         return latent_bcfyx
-
-    def trace(self, model: interp.Model, names: Sequence[str] = (), **extra: Any) -> Traced:
-        """The pipeline takes no starting noise, so what it draws first is replaced."""
-        first = [extra.pop("latents")] if "latents" in extra else []
-        drawn = pipeline_ltx_condition.randn_tensor
-
-        def draw(*args: Any, **kwargs: Any) -> torch.Tensor:
-            return first.pop() if first else drawn(*args, **kwargs)
-
-        with mock.patch.object(pipeline_ltx_condition, "randn_tensor", draw):
-            return super().trace(model, names, **extra)
 
     def moving(self, value_fyxc: torch.Tensor) -> torch.Tensor:
         return value_fyxc[1:]
