@@ -13,6 +13,7 @@ _ENHANCES = "it does not generate a video but enlarges, refines or decodes one t
 _PICTURES = "it makes single pictures, not videos"
 _DRIVEN = "it needs a driving video besides prompt and first frame, which a sample does not have"
 _MORE = "it needs torchvision and cosmos_guardrail, which stepscope does not install, so no adapter could be proven"
+_PASS = "it is one of several passes that together make a video, at sizes and with keyframes of its own"
 _OPEN = "its adapter has not been written yet"
 
 REFUSED: Final[Mapping[str, str]] = {
@@ -70,6 +71,7 @@ REFUSED: Final[Mapping[str, str]] = {
         _DRIVEN,
     ),
     "EasyAnimateControlPipeline": "in this version of diffusers it ends every video in decode_latents, which it lacks",
+    "LTX2DFRPipeline": _PASS,
     "SanaWMPipeline": "it needs a camera's path besides prompt and first frame, which a sample does not have",
     "ConsisIDPipeline": "it needs the features of a face besides prompt and first frame, which a sample does not have",
     **dict.fromkeys(("Cosmos2VideoToWorldPipeline", "Cosmos2_5_PredictBasePipeline"), _MORE),
@@ -78,10 +80,6 @@ REFUSED: Final[Mapping[str, str]] = {
             "AnyFlowPipeline",
             "Cosmos3OmniPipeline",
             "Kandinsky6TI2VAPipeline",
-            "LTX2ConditionPipeline",
-            "LTX2DFRPipeline",
-            "LTX2ImageToVideoPipeline",
-            "LTX2Pipeline",
             "MotifVideoImage2VideoPipeline",
             "MotifVideoPipeline",
         ),

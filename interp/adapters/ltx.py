@@ -23,6 +23,8 @@ class LTX(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "LTXPipeline")
+    held: ClassVar[str] = IMAGE
+    """Which of them hides latent frame 0 from the scheduler."""
     modules: ClassVar[Mapping[str, str]] = {
         "resid_pre": "",
         "resid_post": "",
@@ -102,7 +104,7 @@ class LTX(ModelAdapter):
 
     @property
     def _image(self) -> bool:
-        return type(self.pipeline).__name__ == IMAGE
+        return type(self.pipeline).__name__ == self.held
 
 
 adapters.add("ltx", LTX)

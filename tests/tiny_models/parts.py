@@ -13,6 +13,8 @@ from transformers import (
     CLIPTextModel,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     LlamaConfig,
     LlamaModel,
     LlavaConfig,
@@ -181,11 +183,42 @@ def qwen2_vl(*, seed: int = 0) -> Qwen2VLForConditionalGeneration:
     return Qwen2VLForConditionalGeneration(config).eval()
 
 
+def gemma3(*, seed: int = 0) -> Gemma3ForConditionalGeneration:
+    """Gemma 3, two layers of text and one of pictures."""
+    torch.manual_seed(seed)
+    config = Gemma3Config(
+        text_config={
+            "vocab_size": 48,
+            "hidden_size": TEXT,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "max_position_embeddings": 2048,
+            "pad_token_id": 0,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+        vision_config={
+            "hidden_size": TEXT,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 8,
+            "patch_size": 4,
+        },
+        mm_tokens_per_image=4,
+        boi_token_index=40,
+        eoi_token_index=41,
+        image_token_index=42,
+    )
+    return Gemma3ForConditionalGeneration(config).eval()
+
+
 def message_tokenizer() -> PreTrainedTokenizerFast:
     """One token a letter; a chat is the messages one behind the other."""
     tokenizer = tiny.tokenizer()
-    text = "{{ content if content is string else content[0]['text'] }}"
-    tokenizer.chat_template = (
-        "{% for message in messages %}{% set content = message['content'] %}" + text + " {% endfor %}"
-    )
+    content = "message['content'] if message['content'] is string else message['content'][0]['text']"
+    tokenizer.chat_template = f"{{% for message in messages %}}{{{{ {content} }}}} {{% endfor %}}"
     return tokenizer
