@@ -80,8 +80,6 @@ REFUSED: Final[Mapping[str, str]] = {
             "AnyFlowPipeline",
             "Cosmos3OmniPipeline",
             "Kandinsky6TI2VAPipeline",
-            "MotifVideoImage2VideoPipeline",
-            "MotifVideoPipeline",
         ),
         _OPEN,
     ),

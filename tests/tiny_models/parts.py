@@ -24,8 +24,13 @@ from transformers import (
     Qwen2_5_VLTextModel,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
     T5Config,
     T5EncoderModel,
+    T5Gemma2Encoder,
+    T5Gemma2EncoderConfig,
     UMT5Config,
     UMT5EncoderModel,
 )
@@ -84,6 +89,33 @@ def clip_vision_config(*, width: int = 4, layers: int = 2, size: int = 4) -> CLI
 def clip_pictures(*, size: int = 4) -> CLIPImageProcessor:
     """The processor of `clip_vision`."""
     return CLIPImageProcessor(crop_size=size, size=size)
+
+
+SEEN = 8
+"""Width of what SigLIP gives."""
+
+
+def siglip_config() -> SiglipVisionConfig:
+    """Of a picture encoder for 4×4 pixels."""
+    return SiglipVisionConfig(
+        hidden_size=SEEN,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=4,
+        patch_size=2,
+    )
+
+
+def siglip(*, seed: int = 0) -> SiglipVisionModel:
+    """A picture encoder for 4×4 pixels."""
+    torch.manual_seed(seed)
+    return SiglipVisionModel(siglip_config()).eval()
+
+
+def siglip_pictures() -> SiglipImageProcessor:
+    """The processor of `siglip`."""
+    return SiglipImageProcessor(size={"height": 4, "width": 4})
 
 
 def _llama() -> LlamaConfig:
@@ -214,6 +246,30 @@ def gemma3(*, seed: int = 0) -> Gemma3ForConditionalGeneration:
         image_token_index=42,
     )
     return Gemma3ForConditionalGeneration(config).eval()
+
+
+def t5gemma2(*, seed: int = 0) -> T5Gemma2Encoder:
+    """An encoder of T5Gemma 2, two layers of text and one of pictures of 4×4 pixels."""
+    torch.manual_seed(seed)
+    config = T5Gemma2EncoderConfig(
+        text_config={
+            "vocab_size": 48,
+            "hidden_size": TEXT,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "dropout_rate": 0.0,
+            "pad_token_id": 0,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+        vision_config=siglip_config().to_dict(),
+        mm_tokens_per_image=4,
+        image_token_index=42,
+    )
+    return T5Gemma2Encoder(config).eval()
 
 
 def message_tokenizer() -> PreTrainedTokenizerFast:
