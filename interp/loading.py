@@ -81,7 +81,7 @@ def load(
             pipeline = loader.from_pretrained(source.where, dtype=kind, revision=revision, variant=variant, **parts)
     except BadInput:
         raise
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, ImportError) as error:
         raise UnknownModel(f"cannot load {str(name_or_path)!r}: {first_line(error)}") from error
     defaults = source.defaults
     bundled.add_expert(pipeline, defaults)

@@ -12,7 +12,6 @@ _OWN_LEVELS = "each latent frame has a noise level and a scheduler of its own, s
 _ENHANCES = "it does not generate a video but enlarges, refines or decodes one that another pipeline made"
 _PICTURES = "it makes single pictures, not videos"
 _DRIVEN = "it needs a driving video besides prompt and first frame, which a sample does not have"
-_MORE = "it needs torchvision and cosmos_guardrail, which stepscope does not install, so no adapter could be proven"
 _PASS = "it is one of several passes that together make a video, at sizes and with keyframes of its own"
 _OPEN = "its adapter has not been written yet"
 
@@ -74,7 +73,6 @@ REFUSED: Final[Mapping[str, str]] = {
     "LTX2DFRPipeline": _PASS,
     "SanaWMPipeline": "it needs a camera's path besides prompt and first frame, which a sample does not have",
     "ConsisIDPipeline": "it needs the features of a face besides prompt and first frame, which a sample does not have",
-    **dict.fromkeys(("Cosmos2VideoToWorldPipeline", "Cosmos2_5_PredictBasePipeline"), _MORE),
     **dict.fromkeys(
         (
             "AnyFlowPipeline",

@@ -122,15 +122,17 @@ class Wan(ModelAdapter):
 
 def decode_wan(pipeline: Any, latent_fyxc: Tensor) -> Tensor:
     """Pixels `[f, y, x, 3]` of a latent video of `AutoencoderKLWan`, as the pipelines that share it decode."""
-    vae = pipeline.vae
+    return pixels(pipeline, pipeline.vae.decode(denormalised(pipeline.vae, latent_fyxc), return_dict=False)[0])
+
+
+def denormalised(vae: Any, latent_fyxc: Tensor) -> Tensor:
+    """A latent video of the sampler as `AutoencoderKLWan` decodes it, `[1, c, f, y, x]`."""
     mean, std = (
         torch.tensor(values, device=vae.device, dtype=vae.dtype)
         for values in (vae.config.latents_mean, vae.config.latents_std)
     )
     # The pipelines divide by the reciprocal, which rounds differently from a product.
-    scaled = latent_fyxc.to(vae.device, vae.dtype) / (1.0 / std) + mean
-    video = vae.decode(scaled.permute(3, 0, 1, 2)[None], return_dict=False)[0]
-    return pixels(pipeline, video)
+    return (latent_fyxc.to(vae.device, vae.dtype) / (1.0 / std) + mean).permute(3, 0, 1, 2)[None]
 
 
 adapters.add("wan", Wan)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import pytest
-
-from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.contract import NUMPY, AdapterContract
 from tests.tiny_models import allegro
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers gives NumPy a tensor
+@NUMPY
 class TestAllegro(AdapterContract):
     build = staticmethod(allegro.pipeline)
 

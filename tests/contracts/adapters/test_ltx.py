@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar
 
-import pytest
 import torch
 from diffusers import LTXConditionPipeline, LTXImageToVideoPipeline
 from diffusers.pipelines.ltx import pipeline_ltx_condition
 
 import interp
-from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.contract import NUMPY, AdapterContract
 from tests.tiny_models import ltx
 
 
@@ -55,7 +54,7 @@ class TestImageToVideo(LTXContract):
             assert torch.count_nonzero(values.velocity["guided"][0]) == 0
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers gives NumPy a tensor
+@NUMPY
 class TestCondition(LTXContract):
     """New noise on the picture at every step."""
 

@@ -1,0 +1,72 @@
+"""Cosmos."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from diffusers.pipelines.cosmos import pipeline_cosmos2_5_predict
+
+import interp
+from interp.adapters import cosmos2
+from tests import tiny
+from tests.contracts.adapters.contract import NUMPY, AdapterContract
+from tests.tiny_models import cosmos
+
+
+class CosmosContract(AdapterContract):
+    size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 8}
+    modules: ClassVar = {
+        "resid_pre": "",
+        "resid_post": "",
+        "attn_out": "attn1",
+        "cross_attn_out": "attn2",
+        "mlp_out": "ff",
+        "q": "attn1.norm_q",
+        "k": "attn1.norm_k",
+        "v": "attn1.to_v",
+    }
+    places = ((1, 2, 4), (2, 3, 5), (2, 0, 5))
+
+    def moving(self, value_fyxc: torch.Tensor) -> torch.Tensor:
+        return value_fyxc[1:]
+
+    def test_frame_0_is_the_picture_at_every_step(self, model: interp.Model) -> None:
+        run = self.trace(model, steps=3)
+        for values in run.values:
+            assert torch.equal(values.latent[0], run.values[0].latent[0])
+            assert torch.count_nonzero(values.velocity["guided"][0]) == 0
+
+
+@NUMPY
+class TestCosmos2(CosmosContract):
+    build = staticmethod(cosmos.cosmos2)
+    tolerance = 1e-3
+    """Guidance is computed on x̂0, at σ of up to 80, and divided by σ."""
+    left = 0.002
+    video_tolerance = 0.02
+    """The noise that is left, and a video of 8 bits a channel."""
+
+    def test_the_safety_checker_sees_what_is_decoded(self, model: interp.Model) -> None:
+        settings = self.settings(model)
+        latent = self.final(model, model.inputs(tiny.sample(), seed=0, settings=settings))
+        assert torch.count_nonzero(model.adapter.decode(latent[0].permute(1, 2, 3, 0))[:, 0]) == 0
+
+
+class TestCosmos25(CosmosContract):
+    build = staticmethod(cosmos.cosmos2_5)
+    size: ClassVar[dict[str, Any]] = {**CosmosContract.size, "max_sequence_length": 96}
+    """A system message of 71 letters comes first."""
+
+    def test_the_pipelines_own_checker_sees_what_is_decoded(
+        self, model: interp.Model, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pipeline_cosmos2_5_predict, "CosmosSafetyChecker", cosmos.Checker)
+        self.test_decoding_is_the_pipelines_own(model)
+
+
+def test_without_torchvision_a_padding_mask_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cosmos2, "find_spec", lambda name: None)
+    with pytest.raises(interp.BadInput, match="pip install torchvision"):
+        interp.load(cosmos.cosmos2(padding=True)).settings(**CosmosContract.size)

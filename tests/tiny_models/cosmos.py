@@ -1,0 +1,85 @@
+"""Tiny pipelines of Cosmos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    Cosmos2_5_PredictBasePipeline,
+    Cosmos2VideoToWorldPipeline,
+    CosmosTransformer3DModel,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+
+from tests import tiny
+from tests.tiny_models import parts, wan
+
+LATENT = wan.LATENT
+
+
+class Checker(torch.nn.Module):
+    """A safety checker that paints the first row of every frame black, so that a test sees that it was asked."""
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+
+    def check_text_safety(self, prompt: str) -> bool:
+        """Every prompt is safe."""
+        return True
+
+    def check_video_safety(self, frames: np.ndarray) -> np.ndarray:
+        """The frames `[f, y, x, 3]` with a black row."""
+        checked = frames.copy()
+        checked[:, 0] = 0
+        return checked
+
+
+def transformer(**options: Any) -> CosmosTransformer3DModel:
+    """Three blocks, width 32, without the padding mask, which needs torchvision."""
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "num_layers": 3,
+        "mlp_ratio": 2.0,
+        "text_embed_dim": parts.TEXT,
+        "adaln_lora_dim": 4,
+        "max_size": (8, 32, 32),
+        "concat_padding_mask": False,
+        "extra_pos_embed_type": None,
+    }
+    return CosmosTransformer3DModel(**{**shape, **options}).eval()
+
+
+def cosmos2(*, padding: bool = False) -> Cosmos2VideoToWorldPipeline:
+    """As released, but for `padding`."""
+    return Cosmos2VideoToWorldPipeline(
+        transformer=transformer(in_channels=LATENT + 1, out_channels=LATENT, concat_padding_mask=padding),
+        vae=wan.vae(),
+        text_encoder=parts.t5(),
+        tokenizer=tiny.tokenizer(),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True),
+        safety_checker=Checker(),
+    )
+
+
+def cosmos2_5() -> Cosmos2_5_PredictBasePipeline:
+    """As released, with a text encoder of two layers."""
+    encoder = parts.qwen_text()
+    return Cosmos2_5_PredictBasePipeline(
+        transformer=transformer(
+            in_channels=LATENT + 1,
+            out_channels=LATENT,
+            use_crossattn_projection=True,
+            crossattn_proj_in_channels=parts.TEXT * encoder.config.num_hidden_layers,
+            encoder_hidden_states_channels=parts.TEXT,
+        ),
+        vae=wan.vae(),
+        text_encoder=encoder,
+        tokenizer=parts.message_tokenizer(),
+        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0),
+        safety_checker=Checker(),
+    )
