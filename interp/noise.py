@@ -17,7 +17,12 @@ from interp.errors import UnsupportedModel
 
 Tensor = torch.Tensor
 
-FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler", "LTXEulerAncestralRFScheduler")
+FLOW = (
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMapEulerDiscreteScheduler",
+    "FlowMatchLCMScheduler",
+    "LTXEulerAncestralRFScheduler",
+)
 SOLVERS = ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler", "DEISMultistepScheduler")
 DISCRETE = ("DDIMScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
 EULER = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")

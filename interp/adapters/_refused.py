@@ -75,7 +75,6 @@ REFUSED: Final[Mapping[str, str]] = {
     "ConsisIDPipeline": "it needs the features of a face besides prompt and first frame, which a sample does not have",
     **dict.fromkeys(
         (
-            "AnyFlowPipeline",
             "Cosmos3OmniPipeline",
             "Kandinsky6TI2VAPipeline",
         ),

@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AnyFlowPipeline,
+    AnyFlowTransformer3DModel,
     AutoencoderKLWan,
     ChronoEditPipeline,
     ChronoEditTransformer3DModel,
+    FlowMapEulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     LucyEditPipeline,
     SkyReelsV2ImageToVideoPipeline,
@@ -150,3 +153,10 @@ def chronoedit() -> ChronoEditPipeline:
 def lucy_edit() -> LucyEditPipeline:
     """The video's latents beside the noise."""
     return LucyEditPipeline(transformer=transformer(channels=2 * LATENT), **_parts())
+
+
+def anyflow() -> AnyFlowPipeline:
+    """Under the scheduler of flow maps."""
+    torch.manual_seed(0)
+    denoiser = AnyFlowTransformer3DModel(in_channels=LATENT, out_channels=LATENT, **SHAPE).eval()
+    return AnyFlowPipeline(transformer=denoiser, **{**_parts(), "scheduler": FlowMapEulerDiscreteScheduler(shift=5.0)})

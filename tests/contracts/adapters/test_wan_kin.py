@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar
 
+import torch
+
+import interp
 from tests.contracts.adapters.test_wan import LARGER, WanContract
 from tests.tiny_models import wan
 
@@ -27,3 +30,12 @@ class TestChronoEdit(WanContract):
 
 class TestLucyEdit(WanContract):
     build = staticmethod(wan.lucy_edit)
+
+
+class TestAnyFlow(WanContract):
+    size = LARGER
+    build = staticmethod(wan.anyflow)
+
+    def final(self, model: interp.Model, inputs: dict[str, Any]) -> torch.Tensor:
+        """As the sampler holds it: frames before channels."""
+        return super().final(model, inputs).permute(0, 2, 1, 3, 4)
