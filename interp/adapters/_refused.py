@@ -34,7 +34,6 @@ REFUSED: Final[Mapping[str, str]] = {
             "AnyFlowFARPipeline",
             "HeliosPipeline",
             "HeliosPyramidPipeline",
-            "HunyuanVideoFramepackPipeline",
             "LTXI2VLongMultiPromptPipeline",
         ),
         _WINDOWS,
