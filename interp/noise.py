@@ -21,6 +21,7 @@ FLOW = (
     "FlowMatchEulerDiscreteScheduler",
     "FlowMapEulerDiscreteScheduler",
     "FlowMatchLCMScheduler",
+    "HeliosScheduler",
     "LTXEulerAncestralRFScheduler",
 )
 SOLVERS = ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler", "DEISMultistepScheduler")

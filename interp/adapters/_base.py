@@ -65,7 +65,7 @@ class ModelAdapter(ABC):
     order: ClassVar[tuple[str, ...]] = ("cond", "uncond")
     """Branches of the forwards of one step, where the layout is `order`."""
     text: ClassVar[Literal["none", "first", "last"]] = "none"
-    """Where text tokens lie in a value that holds text and video tokens."""
+    """Where text tokens, or those of a history, lie in a value that holds them and the video's."""
     head_axis: ClassVar[int] = 2
     """Axis of the heads in a value of four axes: 1 for `[b, head, n, d]`, 2 for `[b, n, head, d]`."""
 

@@ -32,8 +32,6 @@ REFUSED: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         (
             "AnyFlowFARPipeline",
-            "HeliosPipeline",
-            "HeliosPyramidPipeline",
             "LTXI2VLongMultiPromptPipeline",
         ),
         _WINDOWS,
@@ -70,6 +68,7 @@ REFUSED: Final[Mapping[str, str]] = {
     ),
     "EasyAnimateControlPipeline": "in this version of diffusers it ends every video in decode_latents, which it lacks",
     "LTX2DFRPipeline": _PASS,
+    "HeliosPyramidPipeline": "its steps run on grids of several sizes, from coarse to fine",
     "SanaWMPipeline": "it needs a camera's path besides prompt and first frame, which a sample does not have",
     "ConsisIDPipeline": "it needs the features of a face besides prompt and first frame, which a sample does not have",
     **dict.fromkeys(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from diffusers import (
     AllegroPipeline,
@@ -35,8 +33,7 @@ def pipeline() -> AllegroPipeline:
     vae = AutoencoderKLAllegro(
         block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_num_groups=2, sample_size=128
     ).eval()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "__array__ implementation")  # diffusers gives NumPy a tensor
+    with parts.numpy_of_tensors():
         scheduler = EulerAncestralDiscreteScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="trailing"
         )

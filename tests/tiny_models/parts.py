@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import string
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -36,6 +39,15 @@ from transformers import (
 )
 
 from tests import tiny
+
+
+@contextmanager
+def numpy_of_tensors() -> Iterator[None]:
+    """For schedulers that give NumPy a tensor, which warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"__array(_wrap)?__ ", DeprecationWarning)
+        yield
+
 
 TEXT = 16
 """Width of the text encoders."""

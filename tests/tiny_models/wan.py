@@ -13,6 +13,9 @@ from diffusers import (
     ChronoEditTransformer3DModel,
     FlowMapEulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HeliosPipeline,
+    HeliosScheduler,
+    HeliosTransformer3DModel,
     LucyEditPipeline,
     SkyReelsV2ImageToVideoPipeline,
     SkyReelsV2Pipeline,
@@ -160,3 +163,12 @@ def anyflow() -> AnyFlowPipeline:
     torch.manual_seed(0)
     denoiser = AnyFlowTransformer3DModel(in_channels=LATENT, out_channels=LATENT, **SHAPE).eval()
     return AnyFlowPipeline(transformer=denoiser, **{**_parts(), "scheduler": FlowMapEulerDiscreteScheduler(shift=5.0)})
+
+
+def helios() -> HeliosPipeline:
+    """One scheduler stage, as in the base model."""
+    torch.manual_seed(0)
+    denoiser = HeliosTransformer3DModel(in_channels=LATENT, out_channels=LATENT, rope_dim=(4, 6, 6), **SHAPE).eval()
+    with parts.numpy_of_tensors():
+        scheduler = HeliosScheduler(stages=1, stage_range=[0, 1], use_dynamic_shifting=True)
+    return HeliosPipeline(transformer=denoiser, **{**_parts(), "scheduler": scheduler})

@@ -24,7 +24,7 @@ Tensor = torch.Tensor
 BEFORE_ATTENTION = ("resid_pre", "q", "k", "v")
 """Sites whose value in layer 0 belongs to one token alone: nothing has been mixed yet."""
 
-NUMPY = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+NUMPY = pytest.mark.filterwarnings(r"ignore:__array(_wrap)?__ :DeprecationWarning")
 """For what gives NumPy a tensor inside diffusers."""
 
 
@@ -75,10 +75,15 @@ def last_result(model: interp.Model, inputs: dict[str, Any]) -> Tensor:
 
 @contextmanager
 def replaced_draw(module: Any, noise: list[Tensor]) -> Iterator[None]:
-    """`noise` is what `randn_tensor` of a pipeline's module returns first."""
+    """`noise` is what `randn_tensor` of a pipeline's module first returns of that shape."""
     drawn = module.randn_tensor
-    with mock.patch.object(module, "randn_tensor", lambda *a, **k: noise.pop(0) if noise else drawn(*a, **k)):
+
+    def draw(shape: Sequence[int], **options: Any) -> Tensor:
+        return noise.pop() if noise and noise[0].shape == torch.Size(shape) else drawn(shape, **options)
+
+    with mock.patch.object(module, "randn_tensor", draw):
         yield
+    assert not noise, "the pipeline drew no noise of this shape"
 
 
 class AdapterContract:

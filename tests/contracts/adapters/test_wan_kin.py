@@ -6,8 +6,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from diffusers.pipelines.helios import pipeline_helios
 
 import interp
+from tests.contracts.adapters.contract import NUMPY
 from tests.contracts.adapters.test_wan import LARGER, WanContract
 from tests.tiny_models import wan
 
@@ -39,3 +41,15 @@ class TestAnyFlow(WanContract):
     def final(self, model: interp.Model, inputs: dict[str, Any]) -> torch.Tensor:
         """As the sampler holds it: frames before channels."""
         return super().final(model, inputs).permute(0, 2, 1, 3, 4)
+
+
+@NUMPY
+class TestHelios(WanContract):
+    size = LARGER
+    draws = pipeline_helios
+
+    build = staticmethod(wan.helios)
+
+    def final(self, model: interp.Model, inputs: dict[str, Any]) -> torch.Tensor:
+        """The pipeline returns the history's last frame before the window."""
+        return super().final(model, inputs)[:, :, 1:]
