@@ -72,10 +72,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "SanaWMPipeline": "it needs a camera's path besides prompt and first frame, which a sample does not have",
     "ConsisIDPipeline": "it needs the features of a face besides prompt and first frame, which a sample does not have",
     **dict.fromkeys(
-        (
-            "Cosmos3OmniPipeline",
-            "Kandinsky6TI2VAPipeline",
-        ),
+        ("Cosmos3OmniPipeline",),
         _OPEN,
     ),
 }

@@ -350,3 +350,21 @@ class AdapterContract:
         assert "step" not in vars(model.pipeline.scheduler)
         assert all("cache_context" not in vars(denoiser) for denoiser in model.adapter.denoisers().values())
         assert torch.equal(model.generate(tiny.sample(), settings=settings), before)
+
+
+class SoundContract(AdapterContract):
+    """For families that denoise sound beside the video, in a stream that meets it before the MLP."""
+
+    def sound(self, seed: int) -> dict[str, Any]:
+        """Arguments that change the sound alone: where the video's noise is given, the generator draws no other."""
+        return {"generator": torch.Generator().manual_seed(seed)}
+
+    def test_sound_is_kept_apart(self, model: interp.Model) -> None:
+        """Other sound leaves what has not met it as it is, and changes the video that has."""
+        names = ["resid_pre", "q", "attn_out", "cross_attn_out", "mlp_out", "resid_post"]
+        noise = self.native(self.noise(model))
+        one, other = (self.trace(model, names, steps=1, latents=noise, **self.sound(seed)) for seed in (0, 1))
+        for site in names[:4]:
+            assert torch.equal(self.first(one, site, 0), self.first(other, site, 0)), site
+        for site in names[4:]:
+            assert not torch.equal(self.first(one, site, 0), self.first(other, site, 0)), site

@@ -11,11 +11,12 @@ from diffusers import LTX2ConditionPipeline, LTX2ImageToVideoPipeline
 from diffusers.pipelines.ltx2 import pipeline_ltx2_condition
 
 import interp
+from tests.contracts.adapters.contract import SoundContract
 from tests.contracts.adapters.test_ltx import LTXContract
 from tests.tiny_models import ltx2
 
 
-class LTX2Contract(LTXContract):
+class LTX2Contract(SoundContract, LTXContract):
     tolerance = 1e-4
     """Guidance is computed on x̂0 and turned back into a velocity."""
 
@@ -23,20 +24,6 @@ class LTX2Contract(LTXContract):
         """As the sampler holds it, before it is scaled for the VAE."""
         with mock.patch.object(model.pipeline, "_denormalize_latents", lambda latents, *_: latents):
             return super().final(model, inputs)
-
-    def test_sound_is_kept_apart(self, model: interp.Model) -> None:
-        """Other sound leaves what has not met it as it is, and changes the video that has."""
-        sites = ["resid_pre", "q", "attn_out", "cross_attn_out", "mlp_out", "resid_post"]
-        noise = self.native(self.noise(model))
-        # The video's noise is given, so the generator draws the sound's alone.
-        one, other = (
-            self.trace(model, sites, steps=1, latents=noise, generator=torch.Generator().manual_seed(seed))
-            for seed in (0, 1)
-        )
-        for site in sites[:4]:
-            assert torch.equal(self.first(one, site, 0), self.first(other, site, 0)), site
-        for site in sites[4:]:
-            assert not torch.equal(self.first(one, site, 0), self.first(other, site, 0)), site
 
 
 class TestTextToVideo(LTX2Contract):
