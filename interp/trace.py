@@ -203,6 +203,8 @@ class _Observer:
 
     def _scheduler_ends(self, value: Any) -> None:
         assert self._forward is not None
+        if not self._adapter.ends_step(self._step_inputs):
+            return
         timestep = self._step_inputs["timestep"]
         level = noise.level(self._adapter.pipeline.scheduler, timestep)
         info = StepInfo(

@@ -166,6 +166,10 @@ class ModelAdapter(ABC):
         """What a forward predicted, `[b, f, y, x, c]`, in the scheduler's parametrisation."""
         return self.latent(output[0], geometry)
 
+    def ends_step(self, given: Mapping[str, Any]) -> bool:
+        """Whether a call of the scheduler, by its arguments, is the step, where a pipeline calls it more than once."""
+        return True
+
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """x_s and the guided prediction `[f, y, x, c]` of a whole step, from what the scheduler was given.
 

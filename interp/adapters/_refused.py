@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Final
 
 _NO_DIT = "its denoiser is a U-Net, not a transformer: it has no blocks of tokens"
-_TWICE = "it calls the scheduler twice in each step, so a step cannot be told from its half"
 _WINDOWS = "it makes the video in several windows, each denoised from the start: its steps have no common grid"
 _OWN_LEVELS = "each latent frame has a noise level and a scheduler of its own, so that a step has no sigma"
 _ENHANCES = "it does not generate a video but enlarges, refines or decodes one that another pipeline made"
@@ -28,7 +27,6 @@ REFUSED: Final[Mapping[str, str]] = {
         ),
         _NO_DIT,
     ),
-    **dict.fromkeys(("CosmosTextToWorldPipeline", "CosmosVideoToWorldPipeline"), _TWICE),
     **dict.fromkeys(
         (
             "AnyFlowFARPipeline",

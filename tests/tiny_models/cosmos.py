@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import (
+    AutoencoderKLCosmos,
     Cosmos2_5_PredictBasePipeline,
     Cosmos2VideoToWorldPipeline,
+    CosmosTextToWorldPipeline,
     CosmosTransformer3DModel,
+    CosmosVideoToWorldPipeline,
+    EDMEulerScheduler,
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
 )
@@ -81,5 +85,37 @@ def cosmos2_5() -> Cosmos2_5_PredictBasePipeline:
         text_encoder=encoder,
         tokenizer=parts.message_tokenizer(),
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0),
+        safety_checker=Checker(),
+    )
+
+
+FRAMES = 3
+"""Latent frames that the VAE knows mean and spread of."""
+
+
+def vae() -> AutoencoderKLCosmos:
+    """Eight pixels and four frames a latent cell."""
+    torch.manual_seed(1)
+    return AutoencoderKLCosmos(
+        encoder_block_out_channels=(8, 8, 8, 8),
+        decode_block_out_channels=(8, 8, 8, 8),
+        attention_resolutions=(8,),
+        resolution=64,
+        num_layers=1,
+        latent_channels=LATENT,
+        temporal_compression_ratio=4,
+        latents_mean=torch.linspace(-0.3, 0.3, LATENT * FRAMES).tolist(),
+        latents_std=torch.linspace(0.5, 2.0, LATENT * FRAMES).tolist(),
+    ).eval()
+
+
+def cosmos(*, video: bool = False) -> Any:
+    """With learnt positions, as released."""
+    return (CosmosVideoToWorldPipeline if video else CosmosTextToWorldPipeline)(
+        transformer=transformer(in_channels=LATENT + video, out_channels=LATENT, extra_pos_embed_type="learnable"),
+        vae=vae(),
+        text_encoder=parts.t5(),
+        tokenizer=tiny.tokenizer(),
+        scheduler=EDMEulerScheduler(sigma_max=80.0, sigma_min=0.002, sigma_data=0.5, final_sigmas_type="sigma_min"),
         safety_checker=Checker(),
     )

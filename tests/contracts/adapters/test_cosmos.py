@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -27,21 +28,11 @@ class CosmosContract(AdapterContract):
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
     }
-    places = ((1, 2, 4), (2, 3, 5), (2, 0, 5))
-
-    def moving(self, value_fyxc: torch.Tensor) -> torch.Tensor:
-        return value_fyxc[1:]
-
-    def test_frame_0_is_the_picture_at_every_step(self, model: interp.Model) -> None:
-        run = self.trace(model, steps=3)
-        for values in run.values:
-            assert torch.equal(values.latent[0], run.values[0].latent[0])
-            assert torch.count_nonzero(values.velocity["guided"][0]) == 0
 
 
-@NUMPY
-class TestCosmos2(CosmosContract):
-    build = staticmethod(cosmos.cosmos2)
+class GuardedContract(CosmosContract):
+    """Everything that is decoded goes through the safety checker."""
+
     tolerance = 1e-3
     """Guidance is computed on x̂0, at σ of up to 80, and divided by σ."""
     left = 0.002
@@ -54,7 +45,40 @@ class TestCosmos2(CosmosContract):
         assert torch.count_nonzero(model.adapter.decode(latent[0].permute(1, 2, 3, 0))[:, 0]) == 0
 
 
-class TestCosmos25(CosmosContract):
+class PictureContract(CosmosContract):
+    still: ClassVar[float] = 0.0
+    """Greatest velocity of the picture, by rounding."""
+    places = ((1, 2, 4), (2, 3, 5), (2, 0, 5))
+
+    def moving(self, value_fyxc: torch.Tensor) -> torch.Tensor:
+        return value_fyxc[1:]
+
+    def test_frame_0_is_the_picture_at_every_step(self, model: interp.Model) -> None:
+        run = self.trace(model, steps=3)
+        for values in run.values:
+            assert torch.equal(values.latent[0], run.values[0].latent[0])
+            assert values.velocity["guided"][0].abs().max() <= self.still
+
+
+@NUMPY
+class TestCosmos2(GuardedContract, PictureContract):
+    build = staticmethod(cosmos.cosmos2)
+
+
+class TestTextToVideo(GuardedContract):
+    refused: ClassVar = (*CosmosContract.refused, ({"frames": 13}, "at most 9"))
+
+    build = staticmethod(cosmos.cosmos)
+
+
+class TestVideoToVideo(GuardedContract, PictureContract):
+    """In the manner of Cosmos 1, from the first frame."""
+
+    build = partial(cosmos.cosmos, video=True)
+    still = 1e-6
+
+
+class TestCosmos25(PictureContract):
     build = staticmethod(cosmos.cosmos2_5)
     size: ClassVar[dict[str, Any]] = {**CosmosContract.size, "max_sequence_length": 96}
     """A system message of 71 letters comes first."""
