@@ -66,6 +66,8 @@ class ModelAdapter(ABC):
     """Branches of the forwards of one step, where the layout is `order`."""
     text: ClassVar[Literal["none", "first", "last"]] = "none"
     """Where text tokens, or those of a history, lie in a value that holds them and the video's."""
+    schedulers: ClassVar[Literal["one", "copies"]] = "one"
+    """Whether it is the pipeline's scheduler that makes the steps, or copies of it, one for each latent frame."""
     head_axis: ClassVar[int] = 2
     """Axis of the heads in a value of four axes: 1 for `[b, head, n, d]`, 2 for `[b, n, head, d]`."""
 
@@ -166,9 +168,12 @@ class ModelAdapter(ABC):
         """What a forward predicted, `[b, f, y, x, c]`, in the scheduler's parametrisation."""
         return self.latent(output[0], geometry)
 
-    def ends_step(self, given: Mapping[str, Any]) -> bool:
-        """Whether a call of the scheduler, by its arguments, is the step, where a pipeline calls it more than once."""
-        return True
+    def whole_step(self, calls: Sequence[Mapping[str, Any]], forward: Forward) -> Mapping[str, Any] | None:
+        """Arguments of a whole step, from those of the scheduler's calls since the last one, or None while it goes on.
+
+        Most pipelines call the scheduler once a step.
+        """
+        return calls[-1]
 
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """x_s and the guided prediction `[f, y, x, c]` of a whole step, from what the scheduler was given.
@@ -256,7 +261,7 @@ def check_single(settings: SamplerSettings) -> None:
 
 
 def held_first(held: Tensor, latent: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
-    """x_s and guided velocity `[f, y, x, c]` behind a frame `[1, y, x, c]` that is held fixed: its velocity is 0."""
+    """x_s and guided velocity `[f, y, x, c]` behind frames that are held fixed: their velocity is 0."""
     return torch.cat([held.to(latent), latent]), torch.cat([velocity.new_zeros(held.shape), velocity])
 
 

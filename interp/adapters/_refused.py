@@ -7,12 +7,10 @@ from typing import Final
 
 _NO_DIT = "its denoiser is a U-Net, not a transformer: it has no blocks of tokens"
 _WINDOWS = "it makes the video in several windows, each denoised from the start: its steps have no common grid"
-_OWN_LEVELS = "each latent frame has a noise level and a scheduler of its own, so that a step has no sigma"
 _ENHANCES = "it does not generate a video but enlarges, refines or decodes one that another pipeline made"
 _PICTURES = "it makes single pictures, not videos"
 _DRIVEN = "it needs a driving video besides prompt and first frame, which a sample does not have"
 _PASS = "it is one of several passes that together make a video, at sizes and with keyframes of its own"
-_OPEN = "its adapter has not been written yet"
 
 REFUSED: Final[Mapping[str, str]] = {
     **dict.fromkeys(
@@ -27,21 +25,7 @@ REFUSED: Final[Mapping[str, str]] = {
         ),
         _NO_DIT,
     ),
-    **dict.fromkeys(
-        (
-            "AnyFlowFARPipeline",
-            "LTXI2VLongMultiPromptPipeline",
-        ),
-        _WINDOWS,
-    ),
-    **dict.fromkeys(
-        (
-            "SkyReelsV2DiffusionForcingImageToVideoPipeline",
-            "SkyReelsV2DiffusionForcingPipeline",
-            "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
-        ),
-        _OWN_LEVELS,
-    ),
+    **dict.fromkeys(("AnyFlowFARPipeline", "LTXI2VLongMultiPromptPipeline"), _WINDOWS),
     **dict.fromkeys(
         (
             "Kandinsky6SRPipeline",
@@ -60,6 +44,7 @@ REFUSED: Final[Mapping[str, str]] = {
             "Cosmos2_5_TransferPipeline",
             "LTX2HDRPipeline",
             "LTX2InContextPipeline",
+            "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
             "WanVideoToVideoPipeline",
         ),
         _DRIVEN,
@@ -69,9 +54,6 @@ REFUSED: Final[Mapping[str, str]] = {
     "HeliosPyramidPipeline": "its steps run on grids of several sizes, from coarse to fine",
     "SanaWMPipeline": "it needs a camera's path besides prompt and first frame, which a sample does not have",
     "ConsisIDPipeline": "it needs the features of a face besides prompt and first frame, which a sample does not have",
-    **dict.fromkeys(
-        ("Cosmos3OmniPipeline",),
-        _OPEN,
-    ),
+    "Cosmos3OmniPipeline": "its adapter has not been written yet: it packs text, video and sound into one sequence",
 }
 """Class name of the pipeline → why it cannot be traced; a test holds it to what the installed diffusers has."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -48,9 +48,9 @@ class Cosmos(Cosmos2):
         kwargs = question(sample, settings)
         return {**kwargs, "video": [picture(sample)]} if self._seen else kwargs
 
-    def ends_step(self, given: Mapping[str, Any]) -> bool:
-        """See `ModelAdapter.ends_step`."""
-        return given.get("pred_original_sample") is not None
+    def whole_step(self, calls: Sequence[Mapping[str, Any]], forward: Forward) -> Mapping[str, Any] | None:
+        """See `ModelAdapter.whole_step`."""
+        return calls[-1] if calls[-1].get("pred_original_sample") is not None else None
 
     def predicted(self, output: Any, geometry: Geometry, forward: Forward) -> Tensor:
         """See `ModelAdapter.predicted`."""

@@ -17,9 +17,12 @@ from diffusers import (
     HeliosScheduler,
     HeliosTransformer3DModel,
     LucyEditPipeline,
+    SkyReelsV2DiffusionForcingImageToVideoPipeline,
+    SkyReelsV2DiffusionForcingPipeline,
     SkyReelsV2ImageToVideoPipeline,
     SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
+    UniPCMultistepScheduler,
     WanAnimatePipeline,
     WanAnimateTransformer3DModel,
     WanImageToVideoPipeline,
@@ -144,6 +147,17 @@ def skyreels_v2(*, image: bool) -> Any:
         return SkyReelsV2ImageToVideoPipeline(transformer=denoiser, **_parts(), **_seen())
     denoiser = SkyReelsV2Transformer3DModel(in_channels=LATENT, out_channels=LATENT, **shape).eval()
     return SkyReelsV2Pipeline(transformer=denoiser, **_parts())
+
+
+def skyreels_v2_forcing(*, image: bool) -> Any:
+    """In the manner of SkyReels V2 with diffusion forcing, under the scheduler that it is released with."""
+    torch.manual_seed(0)
+    denoiser = SkyReelsV2Transformer3DModel(
+        in_channels=LATENT, out_channels=LATENT, patch_size=(1, 1, 1), inject_sample_info=True, **SHAPE
+    ).eval()
+    kind = SkyReelsV2DiffusionForcingImageToVideoPipeline if image else SkyReelsV2DiffusionForcingPipeline
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0)
+    return kind(transformer=denoiser, **{**_parts(), "scheduler": scheduler})
 
 
 def chronoedit() -> ChronoEditPipeline:
