@@ -45,6 +45,28 @@ class Place(NamedTuple):
     forward: Forward
 
 
+def block_sites(
+    attention: str = "attn1",
+    *,
+    cross: str | None = None,
+    mlp: str = "ff",
+    q: str = "norm_q",
+    k: str = "norm_k",
+    v: str = "to_v",
+) -> dict[str, str]:
+    """`ModelAdapter.modules` of blocks that are built as most are; `q`, `k` and `v` lie in the module of attention."""
+    return {
+        "resid_pre": "",
+        "resid_post": "",
+        "attn_out": attention,
+        **({"cross_attn_out": cross} if cross else {}),
+        "mlp_out": mlp,
+        "q": f"{attention}.{q}",
+        "k": f"{attention}.{k}",
+        "v": f"{attention}.{v}",
+    }
+
+
 class ModelAdapter(ABC):
     """A family of video diffusion pipelines: its denoisers, their blocks, its token grid.
 

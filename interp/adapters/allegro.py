@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from interp.adapters import adapters
-from interp.adapters._base import Layout, ModelAdapter, Tensor, check_single, check_size, pixels, question
+from interp.adapters._base import Layout, ModelAdapter, Tensor, block_sites, check_single, check_size, pixels, question
 from interp.errors import BadInput
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
@@ -22,16 +22,7 @@ class Allegro(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("AllegroPipeline",)
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ff",
-        "q": "attn1.to_q",
-        "k": "attn1.to_k",
-        "v": "attn1.to_v",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2", q="to_q", k="to_k")
     layout: ClassVar[Layout] = "batch"
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:

@@ -11,7 +11,17 @@ import numpy as np
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, held_first, picture, pixels, question
+from interp.adapters._base import (
+    Forward,
+    Layout,
+    ModelAdapter,
+    Tensor,
+    block_sites,
+    held_first,
+    picture,
+    pixels,
+    question,
+)
 from interp.errors import BadInput
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
@@ -30,16 +40,7 @@ class Cosmos2(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("Cosmos2VideoToWorldPipeline",)
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2")
     layout: ClassVar[Layout] = "order"
     head_axis: ClassVar[int] = 1
 

@@ -9,7 +9,7 @@ import torch
 from diffusers.pipelines.easyanimate.pipeline_easyanimate_inpaint import get_image_to_video_latent
 
 from interp.adapters import adapters
-from interp.adapters._base import Layout, ModelAdapter, Tensor, picture, pixels, question, without
+from interp.adapters._base import Layout, ModelAdapter, Tensor, block_sites, picture, pixels, question, without
 from interp.errors import BadInput
 from store.records import Sample, SamplerSettings
 
@@ -26,15 +26,7 @@ class EasyAnimate(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (INPAINT, "EasyAnimatePipeline")
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites()
     layout: ClassVar[Layout] = "batch"
     text: ClassVar[Literal["none", "first", "last"]] = "first"
     head_axis: ClassVar[int] = 1

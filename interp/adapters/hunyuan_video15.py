@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from interp.adapters import adapters
-from interp.adapters._base import Tensor, picture, pixels, question, without
+from interp.adapters._base import Tensor, block_sites, picture, pixels, question, without
 from interp.adapters._guider import GuidedByGuider
 from interp.errors import BadInput
 from store.records import Sample, SamplerSettings
@@ -22,15 +22,7 @@ class HunyuanVideo15(GuidedByGuider):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "HunyuanVideo15Pipeline")
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn",
-        "mlp_out": "ff",
-        "q": "attn.norm_q",
-        "k": "attn.norm_k",
-        "v": "attn.to_v",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites("attn")
 
     def defaults(self) -> dict[str, Any]:
         """The pipelines' own defaults: 16:9 at the size that the transformer was made for, 121 frames, 50 steps."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Tensor, picture, pixels, question, without
+from interp.adapters._base import Tensor, block_sites, picture, pixels, question, without
 from interp.adapters._guider import GuidedByGuider
 from store.records import Sample, SamplerSettings
 
@@ -25,16 +25,7 @@ class MotifVideo(GuidedByGuider):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "MotifVideoPipeline")
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn",
-        "cross_attn_out": "cross_attn",
-        "mlp_out": "ff",
-        "q": "attn.norm_q",
-        "k": "attn.norm_k",
-        "v": "attn.to_v",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites("attn", cross="cross_attn")
     text: ClassVar[Literal["none", "first", "last"]] = "last"
 
     def blocks(self, denoiser: Any) -> Sequence[torch.nn.Module]:

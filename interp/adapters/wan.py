@@ -14,6 +14,7 @@ from interp.adapters._base import (
     Layout,
     ModelAdapter,
     Tensor,
+    block_sites,
     check_frames,
     check_single,
     check_size,
@@ -37,16 +38,7 @@ class Wan(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "WanPipeline")
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ffn",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2", mlp="ffn")
     layout: ClassVar[Layout] = "named"
 
     def denoisers(self) -> dict[str, torch.nn.Module]:

@@ -24,6 +24,28 @@ Tensor = torch.Tensor
 BEFORE_ATTENTION = ("resid_pre", "q", "k", "v")
 """Sites whose value in layer 0 belongs to one token alone: nothing has been mixed yet."""
 
+JOINT_SITES = {
+    "resid_pre": "",
+    "resid_post": "",
+    "attn_out": "attn1",
+    "mlp_out": "ff",
+    "q": "attn1.norm_q",
+    "k": "attn1.norm_k",
+    "v": "attn1.to_v",
+}
+"""Modules of blocks in which text and video attend to each other, spelt out a second time."""
+CROSS_SITES = {**JOINT_SITES, "cross_attn_out": "attn2"}
+"""Of blocks in which the video attends to the text."""
+RAW_SITES = {**CROSS_SITES, "q": "attn1.to_q", "k": "attn1.to_k"}
+"""The same, without norms of q and k."""
+STREAM_SITES = {
+    **JOINT_SITES,
+    "attn_out": "attn",
+    "q": "attn.norm_q",
+    "k": "attn.norm_k",
+    "v": "attn.to_v",
+}
+"""Of blocks of two streams in the manner of HunyuanVideo."""
 NUMPY = pytest.mark.filterwarnings(r"ignore:__array(_wrap)?__ :DeprecationWarning")
 """For what gives NumPy a tensor inside diffusers."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tests.contracts.adapters.contract import NUMPY, AdapterContract
+from tests.contracts.adapters.contract import NUMPY, RAW_SITES, AdapterContract
 from tests.tiny_models import allegro
 
 
@@ -13,16 +13,7 @@ class TestAllegro(AdapterContract):
     build = staticmethod(allegro.pipeline)
 
     size: ClassVar[dict[str, Any]] = {"height": 128, "width": 128, "frames": 24, "max_sequence_length": 8}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ff",
-        "q": "attn1.to_q",
-        "k": "attn1.to_k",
-        "v": "attn1.to_v",
-    }
+    modules = RAW_SITES
     places = ((0, 0, 0), (1, 2, 4), (5, 7, 3), (2, 0, 7))
     refused: ClassVar = (
         ({"height": 136}, "multiple of 16"),

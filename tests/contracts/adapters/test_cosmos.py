@@ -12,22 +12,13 @@ from diffusers.pipelines.cosmos import pipeline_cosmos2_5_predict
 import interp
 from interp.adapters import cosmos2
 from tests import tiny
-from tests.contracts.adapters.contract import NUMPY, AdapterContract
+from tests.contracts.adapters.contract import CROSS_SITES, NUMPY, AdapterContract
 from tests.tiny_models import cosmos
 
 
 class CosmosContract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 8}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules = CROSS_SITES
 
 
 class GuardedContract(CosmosContract):

@@ -8,21 +8,13 @@ from typing import Any, ClassVar
 from diffusers import EasyAnimateInpaintPipeline
 from diffusers.pipelines.easyanimate import pipeline_easyanimate_inpaint
 
-from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.contract import JOINT_SITES, AdapterContract
 from tests.tiny_models import easyanimate
 
 
 class EasyAnimateContract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules = JOINT_SITES
     partial: ClassVar = {"mlp_out": (0, 1)}
     """The last layer has one stream."""
     refused: ClassVar = (*AdapterContract.refused, ({"max_sequence_length": 8}, "needs 256"))

@@ -9,22 +9,14 @@ import torch
 from diffusers.pipelines.hunyuan_video import pipeline_hunyuan_video_framepack
 
 import interp
-from tests.contracts.adapters.contract import AdapterContract, last_result
+from tests.contracts.adapters.contract import STREAM_SITES, AdapterContract, last_result
 from tests.tiny_models import hunyuan_video
 
 
 class HunyuanVideoContract(AdapterContract):
     # The pipeline's template is 500 letters long, and the tokenizer makes a token of each.
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 440}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn",
-        "mlp_out": "ff",
-        "q": "attn.norm_q",
-        "k": "attn.norm_k",
-        "v": "attn.to_v",
-    }
+    modules = STREAM_SITES
     partial: ClassVar = {"mlp_out": (0, 1)}
     prompt_free = ("resid_pre",)
     """A pooled prompt goes into the modulation before attention."""

@@ -10,22 +10,13 @@ from diffusers import LTXConditionPipeline, LTXImageToVideoPipeline
 from diffusers.pipelines.ltx import pipeline_ltx_condition
 
 import interp
-from tests.contracts.adapters.contract import NUMPY, AdapterContract
+from tests.contracts.adapters.contract import CROSS_SITES, NUMPY, AdapterContract
 from tests.tiny_models import ltx
 
 
 class LTXContract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 8}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules = CROSS_SITES
 
     def native(self, latent_bcfyx: torch.Tensor) -> torch.Tensor:
         return latent_bcfyx.permute(0, 2, 3, 4, 1).flatten(1, 3)

@@ -5,22 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar
 
-from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.contract import STREAM_SITES, AdapterContract
 from tests.tiny_models import motif_video
 
 
 class MotifVideoContract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 8}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn",
-        "cross_attn_out": "cross_attn",
-        "mlp_out": "ff",
-        "q": "attn.norm_q",
-        "k": "attn.norm_k",
-        "v": "attn.to_v",
-    }
+    modules: ClassVar = {**STREAM_SITES, "cross_attn_out": "cross_attn"}
     partial: ClassVar = {"mlp_out": (0, 1), "cross_attn_out": (2,)}
     refused: ClassVar = (*AdapterContract.refused, ({"guidance": 4.0}, "guider.new(guidance_scale=4)"))
 
