@@ -10,7 +10,6 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from interp.adapters import adapters
 from interp.adapters._base import Layout, ModelAdapter, Tensor, block_sites, check_single, check_size, pixels, question
 from interp.errors import BadInput
-from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
 
 
@@ -18,7 +17,7 @@ class Allegro(ModelAdapter):
     """`AllegroPipeline`; every `time` frames of the video are a latent frame, the first ones, too.
 
     The VAE decodes in overlapping tiles of one size, and what no whole tile covers stays black: only videos that tiles
-    cover are taken.
+    cover are taken, whose frames are multiples of `time`.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("AllegroPipeline",)
@@ -51,11 +50,6 @@ class Allegro(ModelAdapter):
                     f"{name} {value} does not fit: the tiles of this model's VAE need {tile} + a multiple of {step}"
                 )
         check_single(settings)
-
-    def geometry(self, settings: SamplerSettings) -> Geometry:
-        """See `ModelAdapter.geometry`."""
-        plain, frames = super().geometry(settings), settings.frames // self.time
-        return plain._replace(tokens=plain.tokens._replace(frames=frames), latent=plain.latent._replace(frames=frames))
 
     def inputs(self, sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
         """See `ModelAdapter.inputs`."""

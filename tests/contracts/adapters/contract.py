@@ -292,6 +292,29 @@ class AdapterContract:
             assert torch.count_nonzero(latent) == latent[frame, y, x].numel()
         assert geometry.tokens != geometry.latent or patch == (1, 1, 1)
 
+    def test_every_layer_reads_the_token_that_it_is_given(self, model: interp.Model) -> None:
+        """A token changed before a layer changes this layer's q, k and v in that token only, text or not beside it."""
+        where, watched = self.places[-1], [site for site in self.local if site != "resid_pre" and site in self.modules]
+        clean = self.trace(model, watched, steps=1)
+        denoiser = next(iter(model.adapter.denoisers().values()))
+        for layer, block in list(enumerate(self.blocks(denoiser)))[1:]:
+
+            def change(module: Any, args: Any, kwargs: Any, layer: int = layer) -> None:
+                hidden = model.adapter.hidden((args, kwargs), "input")
+                numbers = torch.arange(hidden[..., 0].numel()).view(*hidden.shape[:-1], 1).expand_as(hidden)
+                geometry = model.geometry(self.settings(model))
+                number = self.grid(numbers, geometry, "resid_pre", layer, model)[(-1, *where, 0)]
+                hidden[torch.unravel_index(number, hidden.shape[:-1])] += torch.linspace(-25, 25, hidden.shape[-1])
+
+            hook = block.register_forward_pre_hook(change, with_kwargs=True)
+            run = self.trace(model, watched, steps=1)
+            hook.remove()
+            for site in watched:
+                if layer in model.adapter.layers(site):
+                    found = (self.first(run, site, layer) - self.first(clean, site, layer)).norm(dim=-1)
+                    assert tuple(torch.unravel_index(found.argmax(), found.shape)) == where, (site, layer)
+                    assert torch.count_nonzero(found) == 1, (site, layer)
+
     def test_text_is_kept_apart(self, model: interp.Model) -> None:
         """Prompts of other words and lengths leave what has not met them yet as it is, and change the rest."""
         names = [*dict.fromkeys([*self.prompt_free, "resid_post"])]
