@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import diffusers
 import torch
@@ -23,6 +24,22 @@ from interp.sites import sites
 from interp.sources import source_of
 from interp.spec import DEFAULT
 from store.records import CaptureItem, CaptureSpec, SamplerSettings
+
+
+class _Tokenizer:
+    """Answers what a pipeline asks its tokenizer when it is made."""
+
+    eos_token_id = 0
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return 0
+
+
+STAND_INS: Final[Mapping[str, Any]] = {
+    "safety_checker": torch.nn.Identity(),
+    "text_tokenizer": _Tokenizer(),
+}
+"""What some pipelines ask for when they are made, though nothing that only plans needs it."""
 
 
 class Traceable(NamedTuple):
@@ -235,8 +252,8 @@ def _expected(kind: type[DiffusionPipeline], index: dict[str, Any]) -> list[tupl
 
 def _component(source: str, name: str, value: Any, dtype: torch.dtype, revision: str | None) -> Any:
     """One component without weights, or None where no plan asks for it; what is no component is passed on."""
-    if name == "safety_checker":
-        return torch.nn.Identity()  # given none, pipelines load their own, which nothing that only plans needs
+    if name in STAND_INS:
+        return STAND_INS[name]
     if not isinstance(value, (list, tuple)):
         return value
     library, class_name = value

@@ -189,8 +189,7 @@ class _Observer:
         def show(value: Any) -> None:
             args, kwargs = value
             given = signature.bind_partial(None, *args, **kwargs).arguments  # None for self
-            rows = len(given["hidden_states"])
-            self._forward = Forward(expert, self.context, rows, self._forwards, given)
+            self._forward = Forward(expert, self.context, self._adapter.rows(given), self._forwards, given)
             self._branches = self._adapter.branches(self._forward)
             self._forwards += 1
 

@@ -152,6 +152,10 @@ class ModelAdapter(ABC):
         """The guidance scale in force while `expert` runs; 1.0 where only the cond branch runs."""
         return 1.0 if self.layout == "cond" else max(settings.guidance, 1.0)
 
+    def rows(self, given: Mapping[str, Any]) -> int:
+        """Rows of the batch that a denoiser is given, by the names of its parameters."""
+        return len(given["hidden_states"])
+
     def branches(self, forward: Forward) -> tuple[str, ...]:
         """Which branch each batch row of a forward belongs to.
 

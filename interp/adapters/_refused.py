@@ -54,6 +54,5 @@ REFUSED: Final[Mapping[str, str]] = {
     "HeliosPyramidPipeline": "its steps run on grids of several sizes, from coarse to fine",
     "SanaWMPipeline": "it needs a camera's path besides prompt and first frame, which a sample does not have",
     "ConsisIDPipeline": "it needs the features of a face besides prompt and first frame, which a sample does not have",
-    "Cosmos3OmniPipeline": "its adapter has not been written yet: it packs text, video and sound into one sequence",
 }
 """Class name of the pipeline → why it cannot be traced; a test holds it to what the installed diffusers has."""

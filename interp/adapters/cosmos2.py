@@ -112,8 +112,12 @@ class Cosmos2(ModelAdapter):
 def guarded(pipeline: Any, video: Tensor) -> Tensor:
     """A decoded video `[1, 3, f, y, x]` in −1 to 1 as the pipeline's safety checker leaves it, of 8 bits a channel."""
     frames = (pipeline.video_processor.postprocess_video(video.detach(), output_type="np") * 255).astype(np.uint8)
-    checked = np.stack([pipeline.safety_checker.check_video_safety(one) for one in frames])
-    return torch.from_numpy(checked.astype(np.float32) / 255.0 * 2 - 1).permute(0, 4, 1, 2, 3)
+    checked = [pipeline.safety_checker.check_video_safety(one) for one in frames]
+    if any(one is None for one in checked):
+        raise BadInput(
+            f"{type(pipeline.safety_checker).__name__} refuses a video of this run; use another prompt or seed"
+        )
+    return torch.from_numpy(np.stack(checked).astype(np.float32) / 255.0 * 2 - 1).permute(0, 4, 1, 2, 3)
 
 
 adapters.add("cosmos2", Cosmos2)

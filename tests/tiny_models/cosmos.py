@@ -10,6 +10,8 @@ from diffusers import (
     AutoencoderKLCosmos,
     Cosmos2_5_PredictBasePipeline,
     Cosmos2VideoToWorldPipeline,
+    Cosmos3OmniPipeline,
+    Cosmos3OmniTransformer,
     CosmosTextToWorldPipeline,
     CosmosTransformer3DModel,
     CosmosVideoToWorldPipeline,
@@ -117,5 +119,29 @@ def cosmos(*, video: bool = False) -> Any:
         text_encoder=parts.t5(),
         tokenizer=tiny.tokenizer(),
         scheduler=EDMEulerScheduler(sigma_max=80.0, sigma_min=0.002, sigma_data=0.5, final_sigmas_type="sigma_min"),
+        safety_checker=Checker(),
+    )
+
+
+def cosmos3(*, heads: int = 2) -> Cosmos3OmniPipeline:
+    """Heads that share keys and values; not without a system message, as released."""
+    torch.manual_seed(0)
+    denoiser = Cosmos3OmniTransformer(
+        head_dim=16,
+        hidden_size=32,
+        intermediate_size=48,
+        latent_channel=LATENT,
+        patch_latent_dim=4 * LATENT,
+        num_attention_heads=heads,
+        num_hidden_layers=3,
+        num_key_value_heads=1,
+        vocab_size=48,
+        rope_axes_dim=(4, 2, 2),
+    ).eval()
+    return Cosmos3OmniPipeline(
+        transformer=denoiser,
+        text_tokenizer=parts.message_tokenizer(),
+        vae=wan.vae(),
+        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0),
         safety_checker=Checker(),
     )
