@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Final
 
 _NO_DIT = "its denoiser is a U-Net, not a transformer: it has no blocks of tokens"
-_WINDOWS = "it makes the video in several windows, each denoised from the start: its steps have no common grid"
+_WINDOWS = "it makes the video in several windows, each denoised from the start: a run would need an axis of windows"
 _ENHANCES = "it does not generate a video but enlarges, refines or decodes one that another pipeline made"
 _PICTURES = "it makes single pictures, not videos"
 _DRIVEN = "it needs a driving video besides prompt and first frame, which a sample does not have"
+_FACE = "it needs the features of a face, which insightface and facexlib would have to take from the picture"
+_BROKEN = "it ends every video by its decode_latents, which it lacks in the installed diffusers"
+_SIZES = "its steps run on grids of several sizes, from coarse to fine: a run would need a grid for each step"
 _PASS = "it is one of several passes that together make a video, at sizes and with keyframes of its own"
 
 REFUSED: Final[Mapping[str, str]] = {
@@ -49,10 +52,10 @@ REFUSED: Final[Mapping[str, str]] = {
         ),
         _DRIVEN,
     ),
-    "EasyAnimateControlPipeline": "in this version of diffusers it ends every video in decode_latents, which it lacks",
+    "ConsisIDPipeline": _FACE,
+    "EasyAnimateControlPipeline": _BROKEN,
+    "HeliosPyramidPipeline": _SIZES,
     "LTX2DFRPipeline": _PASS,
-    "HeliosPyramidPipeline": "its steps run on grids of several sizes, from coarse to fine",
     "SanaWMPipeline": "it needs a camera's path besides prompt and first frame, which a sample does not have",
-    "ConsisIDPipeline": "it needs the features of a face besides prompt and first frame, which a sample does not have",
 }
 """Class name of the pipeline → why it cannot be traced; a test holds it to what the installed diffusers has."""
