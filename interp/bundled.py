@@ -8,7 +8,6 @@ for low noise, tinywan twice, each under a LoRA that was trained on its own part
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -50,17 +49,20 @@ def names() -> list[str]:
     return sorted([path.parent.name for path in FOLDER.glob("*/model_index.json")] + variants)
 
 
-def specialise(pipeline: Any, variant: Variant) -> tuple[tuple[Adapter, ...], dict[str, Any]]:
-    """Make the base's `pipeline` the `variant`.
-
-    Returns:
-        Records of the LoRAs, and the sampler settings that suit the variant.
-    """
-    settings = json.loads((variant.path / DEFAULTS_FILE).read_text())
+def add_expert(pipeline: Any, settings: dict[str, Any]) -> None:
+    """Give `pipeline` the second denoiser that `settings` ask for by a `boundary_ratio`, which is taken out of them."""
     boundary = settings.pop("boundary_ratio", None)
     if boundary is not None:
         pipeline.register_modules(transformer_2=copy.deepcopy(pipeline.transformer))
         pipeline.register_to_config(boundary_ratio=boundary)
+
+
+def apply_loras(pipeline: Any, variant: Variant) -> tuple[Adapter, ...]:
+    """Make the base's `pipeline`, with the variant's experts, the `variant`.
+
+    Returns:
+        Records of the LoRAs.
+    """
     loras = [Lora(str(variant.path / file), component) for component, file in variant.loras]
     shown = [f"{variant.base}/{variant.folder}/{file}" for _, file in variant.loras]
-    return apply(pipeline, loras, names=shown), settings
+    return apply(pipeline, loras, names=shown)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
-import json
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import diffusers
 import torch
@@ -16,15 +15,31 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from interp import bundled
 from interp.adapters import REFUSED, adapters
-from interp.errors import BadSpec, UnknownModel, UnsupportedModel
+from interp.errors import BadSpec, UnknownModel, UnsupportedModel, first_line
 from interp.geometry import Grid
-from interp.loading import first_line, folder_of
 from interp.model import Model
 from interp.planning import plan
 from interp.reductions import reductions
 from interp.sites import sites
+from interp.sources import source_of
 from interp.spec import DEFAULT
 from store.records import CaptureItem, CaptureSpec, SamplerSettings
+
+
+class _Tokenizer:
+    """Answers what a pipeline asks its tokenizer when it is made."""
+
+    eos_token_id = 0
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return 0
+
+
+STAND_INS: Final[Mapping[str, Any]] = {
+    "safety_checker": torch.nn.Identity(),
+    "text_tokenizer": _Tokenizer(),
+}
+"""What some pipelines ask for when they are made, though nothing that only plans needs it."""
 
 
 class Traceable(NamedTuple):
@@ -158,31 +173,20 @@ def skeleton(name_or_path: str | Path, *, dtype: torch.dtype = torch.bfloat16, r
         UnknownModel: if there is no such model.
         UnsupportedModel: if no adapter knows its pipeline.
     """
-    variant = bundled.VARIANTS.get(str(name_or_path))
-    folder = folder_of(variant.base if variant else str(name_or_path))
-    source = str(folder or name_or_path)
-    defaults: dict[str, Any] = {}
+    source = source_of(name_or_path)
     try:
-        config: Any = DiffusionPipeline.load_config(source, revision=revision)
+        config: Any = DiffusionPipeline.load_config(source.where, revision=revision)
         index: dict[str, Any] = dict(config)
         kind = getattr(diffusers, str(index["_class_name"]), None)
         if kind is None:
-            raise UnsupportedModel(f"the installed diffusers has no {index['_class_name']}, which {source} needs")
+            raise UnsupportedModel(f"the installed diffusers has no {index['_class_name']}, which {source.where} needs")
         pipeline = kind(
-            **{name: _component(source, name, value, dtype, revision) for name, value in _expected(kind, index)}
+            **{name: _component(source.where, name, value, dtype, revision) for name, value in _expected(kind, index)}
         )
-        if folder and (folder / bundled.DEFAULTS_FILE).exists():
-            defaults |= json.loads((folder / bundled.DEFAULTS_FILE).read_text())
-        if variant:
-            defaults |= json.loads((variant.path / bundled.DEFAULTS_FILE).read_text())
     except (OSError, ValueError, KeyError) as error:
         raise UnknownModel(f"cannot read the configuration of {str(name_or_path)!r}: {first_line(error)}") from error
-    boundary = defaults.pop("boundary_ratio", None)
-    if boundary is not None:
-        pipeline.register_modules(transformer_2=copy.deepcopy(pipeline.transformer))
-        pipeline.register_to_config(boundary_ratio=boundary)
-    id = str(name_or_path) if variant else folder.name if folder else source
-    return Model(pipeline, id=id, defaults=defaults)
+    bundled.add_expert(pipeline, source.defaults)
+    return Model(pipeline, id=source.id, defaults=source.defaults)
 
 
 def cost(model: Model, settings: SamplerSettings | None = None) -> Costs:
@@ -205,14 +209,14 @@ def cost(model: Model, settings: SamplerSettings | None = None) -> Costs:
     # Experts are of one size, and each step runs one of them.
     dense = 2 * max(parameters.values()) * tokens
     attention = 4 * tokens**2 * geometry.width * geometry.layers
-    first = next(next(iter(denoisers.values())).parameters())
+    first: Any = next(iter(denoisers.values()))  # its dtype is what it computes in; some weights may stay in float32
     return Costs(
         model=model.id,
         pipeline=type(model.pipeline).__name__,
         family=next(name for name in adapters.names() if adapters[name] is type(adapter)),
         dtype=str(first.dtype).removeprefix("torch."),
         parameters=parameters,
-        weights=sum(parameters.values()) * first.dtype.itemsize,
+        weights=sum(weight.nbytes for module in denoisers.values() for weight in module.parameters()),
         layers=geometry.layers,
         width=geometry.width,
         tokens=geometry.tokens,
@@ -248,6 +252,8 @@ def _expected(kind: type[DiffusionPipeline], index: dict[str, Any]) -> list[tupl
 
 def _component(source: str, name: str, value: Any, dtype: torch.dtype, revision: str | None) -> Any:
     """One component without weights, or None where no plan asks for it; what is no component is passed on."""
+    if name in STAND_INS:
+        return STAND_INS[name]
     if not isinstance(value, (list, tuple)):
         return value
     library, class_name = value

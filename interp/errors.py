@@ -27,3 +27,9 @@ class BadInput(InterpError, ValueError):
 
 class OutOfMemory(InterpError, MemoryError):
     """A run that needs more memory than its device has."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -15,11 +14,11 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from interp import bundled
-from interp.errors import BadInput, UnknownModel
+from interp.errors import BadInput, UnknownModel, first_line
 from interp.lora import Lora, apply
 from interp.memory import keep_pages
 from interp.model import Model
-from store.records import Adapter
+from interp.sources import source_of
 
 Offload = Literal["model", "group", "sequential"]
 """What waits in the host's memory until it is needed: whole parts of the pipeline, blocks, or single layers."""
@@ -70,37 +69,31 @@ def load(
     if where.type == "cpu":
         keep_pages()
     kind = dtype or (torch.float32 if where.type == "cpu" else torch.bfloat16)
-    own = bundled.VARIANTS.get(str(name_or_path))
-    folder = folder_of(own.base if own else str(name_or_path))
-    source = str(folder or name_or_path)
+    source = source_of(name_or_path)
     parts: dict[str, Any] = {}
     try:
         loader: Any = DiffusionPipeline
         if transformer is not None:
-            index: Any = DiffusionPipeline.load_config(source, revision=revision)
+            index: Any = DiffusionPipeline.load_config(source.where, revision=revision)
             loader = getattr(diffusers, index["_class_name"])  # the base class overlooks parts that it is given
-            parts["transformer"] = _single_file(Path(transformer), source, index, kind, revision)
-        with _quiet() if folder and folder.parent == bundled.FOLDER else nullcontext():
-            pipeline = loader.from_pretrained(source, dtype=kind, revision=revision, variant=variant, **parts)
+            parts["transformer"] = _single_file(Path(transformer), source.where, index, kind, revision)
+        with _quiet() if source.bundled else nullcontext():
+            pipeline = loader.from_pretrained(source.where, dtype=kind, revision=revision, variant=variant, **parts)
     except BadInput:
         raise
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, ImportError) as error:
         raise UnknownModel(f"cannot load {str(name_or_path)!r}: {first_line(error)}") from error
-    defaults: dict[str, Any] = {}
-    if folder and (folder / bundled.DEFAULTS_FILE).exists():
-        defaults = json.loads((folder / bundled.DEFAULTS_FILE).read_text())
-    applied: tuple[Adapter, ...] = ()
-    if own:
-        applied, settings = bundled.specialise(pipeline, own)
-        defaults |= settings
+    defaults = source.defaults
+    bundled.add_expert(pipeline, defaults)
+    applied = bundled.apply_loras(pipeline, source.variant) if source.variant else ()
     applied += apply(pipeline, wanted)
     if vae_tiling:
         _tile(pipeline)
-    commit = "" if folder else str(pipeline.config.get("_commit_hash") or revision or "")
-    id = str(name_or_path) if own else folder.name if folder else source
-    model = Model(pipeline if offload else pipeline.to(where), id=id, revision=commit, defaults=defaults, loras=applied)
+    commit = "" if source.folder else str(pipeline.config.get("_commit_hash") or revision or "")
+    placed = pipeline if offload else pipeline.to(where)
+    model = Model(placed, id=source.id, revision=commit, defaults=defaults, loras=applied)
     model.recipe = {
-        "name_or_path": str(name_or_path) if own else source,
+        "name_or_path": source.id if source.variant else source.where,
         "dtype": str(kind).removeprefix("torch."),
         "loras": [lora.resolved() for lora in wanted],
         "revision": revision,
@@ -149,27 +142,6 @@ def _offload(pipeline: Any, kind: Offload, where: torch.device) -> None:
         pipeline.enable_group_offload(onload_device=where, offload_type="block_level", num_blocks_per_group=1)
 
 
-def folder_of(name: str) -> Path | None:
-    """The folder that `name` means, or None where it can only be a hub id.
-
-    Raises:
-        UnknownModel: if it is neither.
-    """
-    if (bundled.FOLDER / name / "model_index.json").exists() and "/" not in name:
-        return bundled.FOLDER / name
-    path = Path(name)
-    if path.is_dir():
-        if not (path / "model_index.json").exists():
-            raise UnknownModel(f"{name} is a folder without model_index.json: not a saved diffusers pipeline")
-        return path.resolve()
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UnknownModel(
-            f"no model {name!r}: bundled are {', '.join(bundled.names()) or 'none'}; "
-            "or give a folder with model_index.json, or a hub id such as Wan-AI/Wan2.2-I2V-A14B-Diffusers"
-        )
-    return None
-
-
 def name_of(pipeline: DiffusionPipeline) -> str:
     """What the records call a pipeline that was loaded elsewhere: its hub id, or its folder's name."""
     name = str(getattr(pipeline, "config", {}).get("_name_or_path") or "")
@@ -188,9 +160,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for library in (diffusers_logging, transformers_logging):
             library.enable_progress_bar()
-
-
-def first_line(error: Exception) -> str:
-    """What an error of a library says, in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from interp.errors import BadInput
+from interp.errors import BadInput, first_line
 from store.records import Adapter
 
 SECOND = "transformer_2"
@@ -100,8 +100,7 @@ def _load(pipeline: Any, lora: Lora, name: str) -> None:
     try:
         pipeline.load_lora_weights(source, adapter_name=name, **options)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"cannot apply the LoRA {lora.source} to {lora.component}: {line}") from error
+        raise BadInput(f"cannot apply the LoRA {lora.source} to {lora.component}: {first_line(error)}") from error
     if name not in getattr(getattr(pipeline, lora.component), "peft_config", {}):
         raise BadInput(f"the LoRA {lora.source} has no weights for {lora.component} of {type(pipeline).__name__}")
 

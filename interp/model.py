@@ -125,7 +125,12 @@ class Model:
 
 def finished(output: Any) -> torch.Tensor:
     """The video of a pipeline's output (`output_type="pt"`), uint8 `[frame, y, x, channel]` on the CPU."""
-    return to_uint8(output.frames[0]).permute(0, 2, 3, 1).contiguous().cpu()
+    return to_uint8(videos(output)[0]).permute(0, 2, 3, 1).contiguous().cpu()
+
+
+def videos(output: Any) -> Any:
+    """The batch of videos in a pipeline's output, also of one that gives a single video by another name."""
+    return output.frames if hasattr(output, "frames") else output.video[None]
 
 
 def _weight_hash(pipeline: Any) -> str:

@@ -17,7 +17,13 @@ from interp.errors import UnsupportedModel
 
 Tensor = torch.Tensor
 
-FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler", "LTXEulerAncestralRFScheduler")
+FLOW = (
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMapEulerDiscreteScheduler",
+    "FlowMatchLCMScheduler",
+    "HeliosScheduler",
+    "LTXEulerAncestralRFScheduler",
+)
 SOLVERS = ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler", "DEISMultistepScheduler")
 DISCRETE = ("DDIMScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
 EULER = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")

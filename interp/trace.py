@@ -79,7 +79,7 @@ class TracedPipeline:
         Returns:
             What the pipeline returned, and the steps that ran.
         """
-        observer = _Observer(self._adapter, sites, settings, geometry, listener)
+        observer = _Observer(self._adapter, self._module.scheduler_step, sites, settings, geometry, listener)
         with _prepared(self._adapter, self._module.scheduler_step, observer), self._envoy.trace(**inputs):
             Mediator.current("capture").caches.append(observer)
             result = self._envoy.output.save()
@@ -87,20 +87,37 @@ class TracedPipeline:
 
 
 class _SchedulerStep(torch.nn.Module):
-    """The scheduler's `step` as a module, so that nnsight sees what it is given and what it returns."""
+    """A scheduler's `step` as a module, so that nnsight sees what it is given and what it returns."""
 
-    def __init__(self, adapter: ModelAdapter) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._adapter = adapter
+        self.scheduler: Any = None
+        """Which scheduler was called last: the pipeline's, or a copy of it."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        scheduler = self._adapter.pipeline.scheduler
-        return type(scheduler).step(scheduler, *args, **kwargs)
+        return type(self.scheduler).step(self.scheduler, *args, **kwargs)
+
+
+class _VisibleStep:
+    """What stands for the `step` of `scheduler` during a run."""
+
+    def __init__(self, module: _SchedulerStep, scheduler: Any, adapter: ModelAdapter) -> None:
+        self._module = module
+        self._scheduler = scheduler
+        self._adapter = adapter
+        # Some pipelines look at the signature to see which arguments a scheduler takes.
+        self.__signature__ = inspect.signature(MethodType(type(scheduler).step, scheduler))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._module.scheduler = self._scheduler
+        return self._module(*args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """The `step` of a copy of the scheduler is its own: pipelines copy theirs to denoise sound, too."""
-        scheduler = self._adapter.pipeline.scheduler
-        return MethodType(type(scheduler).step, memo[id(scheduler)])
+        """The `step` of a copy of the scheduler, seen only where copies make the video: some denoise sound."""
+        copied = memo[id(self._scheduler)]
+        if self._adapter.schedulers == "copies":
+            return _VisibleStep(self._module, copied, self._adapter)
+        return MethodType(type(copied).step, copied)
 
 
 class _PipelineModule(torch.nn.Module):
@@ -111,7 +128,7 @@ class _PipelineModule(torch.nn.Module):
         self._adapter = adapter
         for name, denoiser in adapter.denoisers().items():
             self.add_module(name, denoiser)
-        self.scheduler_step = _SchedulerStep(adapter)
+        self.scheduler_step = _SchedulerStep()
 
     def forward(self, **inputs: Any) -> Any:
         return self._adapter.pipeline(**inputs)
@@ -123,12 +140,14 @@ class _Observer:
     def __init__(
         self,
         adapter: ModelAdapter,
+        scheduler_step: _SchedulerStep,
         sites: list[tuple[LayerSite, list[int]]],
         settings: SamplerSettings,
         geometry: Geometry,
         listener: Listener,
     ) -> None:
         self._adapter = adapter
+        self._scheduler_step = scheduler_step
         self._sites = sites
         self._settings = settings
         self._geometry = geometry
@@ -140,7 +159,7 @@ class _Observer:
         self._branches: tuple[str, ...] = ()
         self._forwards = 0
         self._predicted: dict[str, Tensor] = {}
-        self._step_inputs: dict[str, Any] = {}
+        self._calls: list[dict[str, Any]] = []
 
     def subscriptions(self) -> dict[str, list[Callable[[Any], None]]]:
         """Location → who is shown its value (nnsight asks once a run)."""
@@ -170,8 +189,7 @@ class _Observer:
         def show(value: Any) -> None:
             args, kwargs = value
             given = signature.bind_partial(None, *args, **kwargs).arguments  # None for self
-            rows = len(given["hidden_states"])
-            self._forward = Forward(expert, self.context, rows, self._forwards, given)
+            self._forward = Forward(expert, self.context, self._adapter.rows(given), self._forwards, given)
             self._branches = self._adapter.branches(self._forward)
             self._forwards += 1
 
@@ -198,41 +216,42 @@ class _Observer:
     def _scheduler_starts(self, value: Any) -> None:
         args, kwargs = value
         # Every diffusers scheduler calls them model_output, timestep and sample, and pipelines name them or not.
-        signature = inspect.signature(type(self._adapter.pipeline.scheduler).step)
-        self._step_inputs = signature.bind_partial(None, *args, **kwargs).arguments
+        signature = inspect.signature(type(self._scheduler_step.scheduler).step)
+        given = signature.bind_partial(None, *args, **kwargs).arguments
+        if self._adapter.schedulers == "copies":  # frame after frame, each result written over what was given
+            given["sample"] = given["sample"].clone()
+        self._calls.append(given)
 
     def _scheduler_ends(self, value: Any) -> None:
         assert self._forward is not None
-        timestep = self._step_inputs["timestep"]
-        level = noise.level(self._adapter.pipeline.scheduler, timestep)
+        given = self._adapter.whole_step(self._calls, self._forward)
+        if given is None:
+            return
+        level = noise.level(self._scheduler_step.scheduler, given["timestep"])
         info = StepInfo(
             step=len(self.steps),
-            timestep=float(timestep),
+            timestep=float(given["timestep"]),
             sigma=level.sigma,
             sigma_next=level.sigma_next,
             expert=self._forward.expert,
             guidance=self._adapter.guidance(self._settings, self._forward.expert),
         )
-        sample, guided = self._adapter.given(
-            self._step_inputs["sample"], self._step_inputs["model_output"], self._geometry, self._forward
-        )
+        sample, guided = self._adapter.given(given["sample"], given["model_output"], self._geometry, self._forward)
         predicted = {**self._predicted, "guided": guided}
         velocity = {branch: level.velocity(sample, value) for branch, value in predicted.items()}
         self._listener.step(StepValues(info, sample, velocity, level.signal))
         self.steps.append(info)
-        self._forwards, self._predicted, self._step_inputs = 0, {}, {}
+        self._forwards, self._predicted, self._calls = 0, {}, []
 
 
 @contextmanager
-def _prepared(adapter: ModelAdapter, scheduler_step: torch.nn.Module, observer: _Observer) -> Iterator[None]:
+def _prepared(adapter: ModelAdapter, scheduler_step: _SchedulerStep, observer: _Observer) -> Iterator[None]:
     """The pipeline with its scheduler and its cache contexts made visible, for the time of one run."""
     pipeline = adapter.pipeline
     scheduler = pipeline.scheduler
     noise.supported(scheduler)
     with ExitStack() as stack:
-        # Some pipelines look at the signature to see which arguments a scheduler takes.
-        scheduler_step.__dict__["__signature__"] = inspect.signature(scheduler.step)
-        stack.enter_context(_replaced(scheduler, "step", scheduler_step))
+        stack.enter_context(_replaced(scheduler, "step", _VisibleStep(scheduler_step, scheduler, adapter)))
         for denoiser in adapter.denoisers().values():
             if hasattr(denoiser, "cache_context"):
                 stack.enter_context(_replaced(denoiser, "cache_context", _named(denoiser, observer)))

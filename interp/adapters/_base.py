@@ -45,6 +45,28 @@ class Place(NamedTuple):
     forward: Forward
 
 
+def block_sites(
+    attention: str = "attn1",
+    *,
+    cross: str | None = None,
+    mlp: str = "ff",
+    q: str = "norm_q",
+    k: str = "norm_k",
+    v: str = "to_v",
+) -> dict[str, str]:
+    """`ModelAdapter.modules` of blocks that are built as most are; `q`, `k` and `v` lie in the module of attention."""
+    return {
+        "resid_pre": "",
+        "resid_post": "",
+        "attn_out": attention,
+        **({"cross_attn_out": cross} if cross else {}),
+        "mlp_out": mlp,
+        "q": f"{attention}.{q}",
+        "k": f"{attention}.{k}",
+        "v": f"{attention}.{v}",
+    }
+
+
 class ModelAdapter(ABC):
     """A family of video diffusion pipelines: its denoisers, their blocks, its token grid.
 
@@ -65,7 +87,9 @@ class ModelAdapter(ABC):
     order: ClassVar[tuple[str, ...]] = ("cond", "uncond")
     """Branches of the forwards of one step, where the layout is `order`."""
     text: ClassVar[Literal["none", "first", "last"]] = "none"
-    """Where text tokens lie in a value that holds text and video tokens."""
+    """Where text tokens, or those of a history, lie in a value that holds them and the video's."""
+    schedulers: ClassVar[Literal["one", "copies"]] = "one"
+    """Whether it is the pipeline's scheduler that makes the steps, or copies of it, one for each latent frame."""
     head_axis: ClassVar[int] = 2
     """Axis of the heads in a value of four axes: 1 for `[b, head, n, d]`, 2 for `[b, n, head, d]`."""
 
@@ -128,6 +152,10 @@ class ModelAdapter(ABC):
         """The guidance scale in force while `expert` runs; 1.0 where only the cond branch runs."""
         return 1.0 if self.layout == "cond" else max(settings.guidance, 1.0)
 
+    def rows(self, given: Mapping[str, Any]) -> int:
+        """Rows of the batch that a denoiser is given, by the names of its parameters."""
+        return len(given["hidden_states"])
+
     def branches(self, forward: Forward) -> tuple[str, ...]:
         """Which branch each batch row of a forward belongs to.
 
@@ -165,6 +193,13 @@ class ModelAdapter(ABC):
     def predicted(self, output: Any, geometry: Geometry, forward: Forward) -> Tensor:
         """What a forward predicted, `[b, f, y, x, c]`, in the scheduler's parametrisation."""
         return self.latent(output[0], geometry)
+
+    def whole_step(self, calls: Sequence[Mapping[str, Any]], forward: Forward) -> Mapping[str, Any] | None:
+        """Arguments of a whole step, from those of the scheduler's calls since the last one, or None while it goes on.
+
+        Most pipelines call the scheduler once a step.
+        """
+        return calls[-1]
 
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """x_s and the guided prediction `[f, y, x, c]` of a whole step, from what the scheduler was given.
@@ -252,7 +287,7 @@ def check_single(settings: SamplerSettings) -> None:
 
 
 def held_first(held: Tensor, latent: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
-    """x_s and guided velocity `[f, y, x, c]` behind a frame `[1, y, x, c]` that is held fixed: its velocity is 0."""
+    """x_s and guided velocity `[f, y, x, c]` behind frames that are held fixed: their velocity is 0."""
     return torch.cat([held.to(latent), latent]), torch.cat([velocity.new_zeros(held.shape), velocity])
 
 

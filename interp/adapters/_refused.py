@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 _NO_DIT = "its denoiser is a U-Net, not a transformer: it has no blocks of tokens"
-_TWICE = "it calls the scheduler twice in each step, so a step cannot be told from its half"
-_WINDOWS = "it makes the video in several windows, each denoised from the start: its steps have no common grid"
-_OWN_LEVELS = "each latent frame has a noise level and a scheduler of its own, so that a step has no sigma"
+_WINDOWS = "it makes the video in several windows, each denoised from the start: a run would need an axis of windows"
 _ENHANCES = "it does not generate a video but enlarges, refines or decodes one that another pipeline made"
 _PICTURES = "it makes single pictures, not videos"
 _DRIVEN = "it needs a driving video besides prompt and first frame, which a sample does not have"
-_MORE = "it needs torchvision and cosmos_guardrail, which stepscope does not install, so no adapter could be proven"
-_OPEN = "its adapter has not been written yet"
+_FACE = "it needs the features of a face, which insightface and facexlib would have to take from the picture"
+_BROKEN = "it ends every video by its decode_latents, which it lacks in the installed diffusers"
+_SIZES = "its steps run on grids of several sizes, from coarse to fine: a run would need a grid for each step"
+_PASS = "it is one of several passes that together make a video, at sizes and with keyframes of its own"
 
 REFUSED: Final[Mapping[str, str]] = {
     **dict.fromkeys(
@@ -28,25 +28,7 @@ REFUSED: Final[Mapping[str, str]] = {
         ),
         _NO_DIT,
     ),
-    **dict.fromkeys(("CosmosTextToWorldPipeline", "CosmosVideoToWorldPipeline"), _TWICE),
-    **dict.fromkeys(
-        (
-            "AnyFlowFARPipeline",
-            "HeliosPipeline",
-            "HeliosPyramidPipeline",
-            "HunyuanVideoFramepackPipeline",
-            "LTXI2VLongMultiPromptPipeline",
-        ),
-        _WINDOWS,
-    ),
-    **dict.fromkeys(
-        (
-            "SkyReelsV2DiffusionForcingImageToVideoPipeline",
-            "SkyReelsV2DiffusionForcingPipeline",
-            "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
-        ),
-        _OWN_LEVELS,
-    ),
+    **dict.fromkeys(("AnyFlowFARPipeline", "LTXI2VLongMultiPromptPipeline"), _WINDOWS),
     **dict.fromkeys(
         (
             "Kandinsky6SRPipeline",
@@ -63,32 +45,17 @@ REFUSED: Final[Mapping[str, str]] = {
             "CogVideoXFunControlPipeline",
             "CogVideoXVideoToVideoPipeline",
             "Cosmos2_5_TransferPipeline",
-            "EasyAnimateControlPipeline",
             "LTX2HDRPipeline",
             "LTX2InContextPipeline",
+            "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
             "WanVideoToVideoPipeline",
         ),
         _DRIVEN,
     ),
+    "ConsisIDPipeline": _FACE,
+    "EasyAnimateControlPipeline": _BROKEN,
+    "HeliosPyramidPipeline": _SIZES,
+    "LTX2DFRPipeline": _PASS,
     "SanaWMPipeline": "it needs a camera's path besides prompt and first frame, which a sample does not have",
-    "ConsisIDPipeline": "it needs the features of a face besides prompt and first frame, which a sample does not have",
-    **dict.fromkeys(("Cosmos2VideoToWorldPipeline", "Cosmos2_5_PredictBasePipeline"), _MORE),
-    **dict.fromkeys(
-        (
-            "AllegroPipeline",
-            "AnyFlowPipeline",
-            "Cosmos3OmniPipeline",
-            "EasyAnimateInpaintPipeline",
-            "EasyAnimatePipeline",
-            "Kandinsky6TI2VAPipeline",
-            "LTX2ConditionPipeline",
-            "LTX2DFRPipeline",
-            "LTX2ImageToVideoPipeline",
-            "LTX2Pipeline",
-            "MotifVideoImage2VideoPipeline",
-            "MotifVideoPipeline",
-        ),
-        _OPEN,
-    ),
 }
 """Class name of the pipeline → why it cannot be traced; a test holds it to what the installed diffusers has."""

@@ -8,7 +8,18 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, held_first, picture, pixels, question, without
+from interp.adapters._base import (
+    Forward,
+    Layout,
+    ModelAdapter,
+    Tensor,
+    block_sites,
+    held_first,
+    picture,
+    pixels,
+    question,
+    without,
+)
 from interp.errors import BadInput
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
@@ -34,15 +45,7 @@ class HunyuanVideo(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, TEXT, SKYREELS)
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn",
-        "mlp_out": "ff",
-        "q": "attn.norm_q",
-        "k": "attn.norm_k",
-        "v": "attn.to_v",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites("attn")
     layout: ClassVar[Layout] = "order"
     text: ClassVar[Literal["none", "first", "last"]] = "last"
 

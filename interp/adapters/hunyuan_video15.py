@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isclose
 from typing import Any, ClassVar
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, picture, pixels, question, without
+from interp.adapters._base import Tensor, block_sites, picture, pixels, question, without
+from interp.adapters._guider import GuidedByGuider
 from interp.errors import BadInput
 from store.records import Sample, SamplerSettings
 
 IMAGE = "HunyuanVideo15ImageToVideoPipeline"
 
 
-class HunyuanVideo15(ModelAdapter):
+class HunyuanVideo15(GuidedByGuider):
     """`HunyuanVideo15Pipeline` and `HunyuanVideo15ImageToVideoPipeline`.
 
-    The guidance scale belongs to the pipeline's guider, so other settings are refused than those that it has. Image to
-    video chooses the size of the video from the shape of the picture, so only the sizes that it would choose are taken.
+    Image to video chooses the size of the video from the shape of the picture, so only the sizes that it would choose
+    are taken.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "HunyuanVideo15Pipeline")
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn",
-        "mlp_out": "ff",
-        "q": "attn.norm_q",
-        "k": "attn.norm_k",
-        "v": "attn.to_v",
-    }
-    layout: ClassVar[Layout] = "named"
+    modules: ClassVar[Mapping[str, str]] = block_sites("attn")
 
     def defaults(self) -> dict[str, Any]:
         """The pipelines' own defaults: 16:9 at the size that the transformer was made for, 121 frames, 50 steps."""
         height, width = self._size(9, 16)
         return {
             "steps": 50,
-            "guidance": self._scale,
+            "guidance": self.scale,
             "height": height,
             "width": width,
             "frames": 121,
@@ -48,14 +39,6 @@ class HunyuanVideo15(ModelAdapter):
     def check(self, settings: SamplerSettings) -> None:
         """See `ModelAdapter.check`."""
         super().check(settings)
-        guider = self.pipeline.guider
-        if type(guider).__name__ not in ("ClassifierFreeGuidance", "NoneType"):
-            raise BadInput(f"guidance by {type(guider).__name__} cannot be traced; use ClassifierFreeGuidance")
-        if not isclose(settings.guidance, self._scale):
-            raise BadInput(
-                f"guidance {settings.guidance:g} was asked, but the pipeline's guider has {self._scale:g}; set "
-                f"pipeline.guider = pipeline.guider.new(guidance_scale={settings.guidance:g})"
-            )
         if self._image and (chosen := self._size(settings.height, settings.width)) != (settings.height, settings.width):
             raise BadInput(
                 f"{settings.height}×{settings.width} does not fit: for a picture of this shape, this model makes "
@@ -69,11 +52,6 @@ class HunyuanVideo15(ModelAdapter):
             return kwargs
         fitted = picture(sample).resize((settings.width, settings.height))
         return {**without(kwargs, ["height", "width"]), "image": fitted}
-
-    def branches(self, forward: Forward) -> tuple[str, ...]:
-        """See `ModelAdapter.branches`; guiders call their branches `pred_cond` and `pred_uncond`."""
-        context = forward.context.removeprefix("pred_") if forward.context else None
-        return super().branches(forward._replace(context=context))
 
     def decode(self, latent_fyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
@@ -91,12 +69,6 @@ class HunyuanVideo15(ModelAdapter):
         """The size of a video that the pipeline chooses for a shape."""
         chosen = self.pipeline.video_processor.calculate_default_height_width(height, width, self.pipeline.target_size)
         return int(chosen[0]), int(chosen[1])
-
-    @property
-    def _scale(self) -> float:
-        """The guider's scale, 1 where it is switched off or missing."""
-        guider = self.pipeline.guider
-        return float(guider.guidance_scale) if guider is not None and guider._enabled else 1.0
 
     @property
     def _image(self) -> bool:

@@ -8,7 +8,17 @@ from typing import Any, ClassVar
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, held_first, picture, pixels, question
+from interp.adapters._base import (
+    Forward,
+    Layout,
+    ModelAdapter,
+    Tensor,
+    block_sites,
+    held_first,
+    picture,
+    pixels,
+    question,
+)
 from interp.errors import BadInput
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
@@ -27,16 +37,9 @@ class Kandinsky5(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "Kandinsky5T2VPipeline")
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "self_attention",
-        "cross_attn_out": "cross_attention",
-        "mlp_out": "feed_forward",
-        "q": "self_attention.query_norm",
-        "k": "self_attention.key_norm",
-        "v": "self_attention.to_value",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites(
+        "self_attention", cross="cross_attention", mlp="feed_forward", q="query_norm", k="key_norm", v="to_value"
+    )
     layout: ClassVar[Layout] = "order"
 
     def blocks(self, denoiser: Any) -> Sequence[torch.nn.Module]:

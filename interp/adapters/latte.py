@@ -14,6 +14,7 @@ from interp.adapters._base import (
     ModelAdapter,
     Place,
     Tensor,
+    block_sites,
     check_single,
     check_size,
     pixels,
@@ -33,16 +34,7 @@ class Latte(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("LattePipeline",)
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ff",
-        "q": "attn1.to_q",
-        "k": "attn1.to_k",
-        "v": "attn1.to_v",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2", q="to_q", k="to_k")
     layout: ClassVar[Layout] = "batch"
 
     def blocks(self, denoiser: Any) -> Sequence[torch.nn.Module]:

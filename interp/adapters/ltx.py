@@ -7,7 +7,17 @@ from math import lcm
 from typing import Any, ClassVar
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, held_first, picture, pixels, question
+from interp.adapters._base import (
+    Forward,
+    Layout,
+    ModelAdapter,
+    Tensor,
+    block_sites,
+    held_first,
+    picture,
+    pixels,
+    question,
+)
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
 
@@ -23,16 +33,9 @@ class LTX(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "LTXPipeline")
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    held: ClassVar[str] = IMAGE
+    """Which of them hides latent frame 0 from the scheduler."""
+    modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2")
     layout: ClassVar[Layout] = "batch"
 
     def defaults(self) -> dict[str, Any]:
@@ -102,7 +105,7 @@ class LTX(ModelAdapter):
 
     @property
     def _image(self) -> bool:
-        return type(self.pipeline).__name__ == IMAGE
+        return type(self.pipeline).__name__ == self.held
 
 
 adapters.add("ltx", LTX)

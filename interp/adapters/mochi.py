@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Layout, ModelAdapter, Tensor, pixels, question
+from interp.adapters._base import Layout, ModelAdapter, Tensor, block_sites, pixels, question
 from interp.errors import BadInput
 from store.records import Sample, SamplerSettings
 
@@ -17,15 +17,7 @@ class Mochi(ModelAdapter):
     """`MochiPipeline`; its scheduler counts from 0 to 1 and its denoiser predicts x0 − noise, see `interp.noise`."""
 
     pipelines: ClassVar[tuple[str, ...]] = ("MochiPipeline",)
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites()
     layout: ClassVar[Layout] = "batch"
 
     def defaults(self) -> dict[str, Any]:

@@ -7,7 +7,18 @@ from math import lcm
 from typing import Any, ClassVar
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Layout, ModelAdapter, Place, Tensor, held_first, picture, question, without
+from interp.adapters._base import (
+    Forward,
+    Layout,
+    ModelAdapter,
+    Place,
+    Tensor,
+    block_sites,
+    held_first,
+    picture,
+    question,
+    without,
+)
 from interp.adapters.wan import decode_wan
 from interp.errors import BadInput
 from interp.geometry import Geometry
@@ -24,16 +35,7 @@ class SanaVideo(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "SanaVideoPipeline")
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2")
     layout: ClassVar[Layout] = "batch"
 
     def defaults(self) -> dict[str, Any]:

@@ -13,10 +13,7 @@ IMAGE = "SkyReelsV2ImageToVideoPipeline"
 
 
 class SkyReelsV2(Wan):
-    """`SkyReelsV2Pipeline` and `SkyReelsV2ImageToVideoPipeline`.
-
-    The diffusion-forcing pipelines are refused: there each latent frame has a noise level of its own.
-    """
+    """`SkyReelsV2Pipeline` and `SkyReelsV2ImageToVideoPipeline`, without diffusion forcing."""
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "SkyReelsV2Pipeline")
 

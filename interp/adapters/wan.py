@@ -14,6 +14,7 @@ from interp.adapters._base import (
     Layout,
     ModelAdapter,
     Tensor,
+    block_sites,
     check_frames,
     check_single,
     check_size,
@@ -37,16 +38,7 @@ class Wan(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "WanPipeline")
-    modules: ClassVar[Mapping[str, str]] = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ffn",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2", mlp="ffn")
     layout: ClassVar[Layout] = "named"
 
     def denoisers(self) -> dict[str, torch.nn.Module]:
@@ -122,15 +114,17 @@ class Wan(ModelAdapter):
 
 def decode_wan(pipeline: Any, latent_fyxc: Tensor) -> Tensor:
     """Pixels `[f, y, x, 3]` of a latent video of `AutoencoderKLWan`, as the pipelines that share it decode."""
-    vae = pipeline.vae
+    return pixels(pipeline, pipeline.vae.decode(denormalised(pipeline.vae, latent_fyxc), return_dict=False)[0])
+
+
+def denormalised(vae: Any, latent_fyxc: Tensor) -> Tensor:
+    """A latent video of the sampler as `AutoencoderKLWan` decodes it, `[1, c, f, y, x]`."""
     mean, std = (
         torch.tensor(values, device=vae.device, dtype=vae.dtype)
         for values in (vae.config.latents_mean, vae.config.latents_std)
     )
     # The pipelines divide by the reciprocal, which rounds differently from a product.
-    scaled = latent_fyxc.to(vae.device, vae.dtype) / (1.0 / std) + mean
-    video = vae.decode(scaled.permute(3, 0, 1, 2)[None], return_dict=False)[0]
-    return pixels(pipeline, video)
+    return (latent_fyxc.to(vae.device, vae.dtype) / (1.0 / std) + mean).permute(3, 0, 1, 2)[None]
 
 
 adapters.add("wan", Wan)

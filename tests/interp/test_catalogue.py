@@ -12,6 +12,7 @@ from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTran
 
 import interp
 from interp import catalogue
+from tests import tiny
 
 A14B: dict[str, Any] = {
     "in_channels": 36,
@@ -85,6 +86,23 @@ def test_the_bundled_model_costs_what_it_would_write() -> None:
     told = catalogue.cost(catalogue.skeleton("tinywan", dtype=torch.float32))
     assert told == catalogue.cost(model)
     assert told.default == interp.plan(model.adapter, interp.DEFAULT, model.settings()).nbytes
+
+
+def test_weights_that_stay_in_float32_are_counted_as_such() -> None:
+    """The model computes in bfloat16 although its first parameter does not, as a loaded checkpoint of Wan's."""
+    pipeline = tiny.pipeline()
+    pipeline.transformer.to(torch.bfloat16)
+    kept = next(pipeline.transformer.parameters())
+    kept.data = kept.data.float()
+    found = catalogue.cost(interp.load(pipeline))
+    assert found.dtype == "bfloat16"
+    assert found.weights == sum(found.parameters.values()) * 2 + kept.numel() * 2
+
+
+def test_damaged_settings_of_a_model_are_one_line(a14b: Path) -> None:
+    (a14b / "stepscope.json").write_text("{")
+    with pytest.raises(interp.UnknownModel, match=r"cannot read .*stepscope.json"):
+        catalogue.skeleton(a14b)
 
 
 def test_what_is_no_model_is_refused_in_a_line(tmp_path: Path) -> None:

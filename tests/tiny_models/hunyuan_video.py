@@ -9,6 +9,8 @@ from diffusers import (
     AutoencoderKLHunyuanVideo,
     FlowMatchEulerDiscreteScheduler,
     HunyuanSkyreelsImageToVideoPipeline,
+    HunyuanVideoFramepackPipeline,
+    HunyuanVideoFramepackTransformer3DModel,
     HunyuanVideoImageToVideoPipeline,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
@@ -35,11 +37,11 @@ def vae() -> AutoencoderKLHunyuanVideo:
 
 
 def transformer(
-    *, channels: int = LATENT, guidance: bool = True, condition: str | None = None
-) -> HunyuanVideoTransformer3DModel:
+    *, kind: type = HunyuanVideoTransformer3DModel, channels: int = LATENT, guidance: bool = True, **options: Any
+) -> Any:
     """Two blocks of two streams and two of one, width 32, patches of 1×2×2 cells."""
     torch.manual_seed(0)
-    return HunyuanVideoTransformer3DModel(
+    return kind(
         in_channels=channels,
         out_channels=LATENT,
         num_attention_heads=2,
@@ -51,7 +53,7 @@ def transformer(
         text_embed_dim=parts.TEXT,
         pooled_projection_dim=parts.TEXT,
         rope_axes_dim=(4, 6, 6),
-        image_condition_type=condition,
+        **options,
     ).eval()
 
 
@@ -81,7 +83,23 @@ def image_to_video(*, condition: str) -> HunyuanVideoImageToVideoPipeline:
     replaced = condition == "token_replace"
     channels = LATENT if replaced else 2 * LATENT + 1
     return HunyuanVideoImageToVideoPipeline(
-        transformer=transformer(channels=channels, guidance=replaced, condition=condition),
+        transformer=transformer(channels=channels, guidance=replaced, image_condition_type=condition),
         image_processor=parts.clip_pictures(size=24),
         **{**_parts(), "text_encoder": parts.llava(), "tokenizer": parts.chat_tokenizer()},
+    )
+
+
+def framepack() -> HunyuanVideoFramepackPipeline:
+    """With the history before the noise, and what an encoder saw of the picture among the text."""
+    denoiser = transformer(
+        kind=HunyuanVideoFramepackTransformer3DModel,
+        has_image_proj=True,
+        image_proj_dim=parts.SEEN,
+        has_clean_x_embedder=True,
+    )
+    return HunyuanVideoFramepackPipeline(
+        transformer=denoiser,
+        image_encoder=parts.siglip(),
+        feature_extractor=parts.siglip_pictures(),
+        **_parts(),
     )

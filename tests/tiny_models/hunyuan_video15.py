@@ -13,14 +13,11 @@ from diffusers import (
     HunyuanVideo15Pipeline,
     HunyuanVideo15Transformer3DModel,
 )
-from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
 from tests import tiny
 from tests.tiny_models import parts
 
 LATENT = 4
-SEEN = 8
-"""Width of what the picture encoder gives."""
 
 
 def vae() -> AutoencoderKLHunyuanVideo15:
@@ -47,34 +44,15 @@ def transformer() -> HunyuanVideo15Transformer3DModel:
         num_refiner_layers=1,
         text_embed_dim=parts.TEXT,
         text_embed_2_dim=parts.TEXT,
-        image_embed_dim=SEEN,
+        image_embed_dim=parts.SEEN,
         rope_axes_dim=(4, 6, 6),
         target_size=64,
     ).eval()
 
 
-def siglip() -> SiglipVisionModel:
-    """A picture encoder for 4×4 pixels."""
-    torch.manual_seed(0)
-    return SiglipVisionModel(
-        SiglipVisionConfig(
-            hidden_size=SEEN,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            image_size=4,
-            patch_size=2,
-        )
-    ).eval()
-
-
 def pipeline(*, image: bool = False) -> Any:
     """With a short message before the prompt."""
-    more = (
-        {"image_encoder": siglip(), "feature_extractor": SiglipImageProcessor(size={"height": 4, "width": 4})}
-        if image
-        else {}
-    )
+    more = {"image_encoder": parts.siglip(), "feature_extractor": parts.siglip_pictures()} if image else {}
     pipe: Any = (HunyuanVideo15ImageToVideoPipeline if image else HunyuanVideo15Pipeline)(
         transformer=transformer(),
         vae=vae(),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import string
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +16,8 @@ from transformers import (
     CLIPTextModel,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     LlamaConfig,
     LlamaModel,
     LlavaConfig,
@@ -20,13 +25,29 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLTextConfig,
     Qwen2_5_VLTextModel,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
     T5Config,
     T5EncoderModel,
+    T5Gemma2Encoder,
+    T5Gemma2EncoderConfig,
     UMT5Config,
     UMT5EncoderModel,
 )
 
 from tests import tiny
+
+
+@contextmanager
+def numpy_of_tensors() -> Iterator[None]:
+    """For schedulers that give NumPy a tensor, which warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"__array(_wrap)?__ ", DeprecationWarning)
+        yield
+
 
 TEXT = 16
 """Width of the text encoders."""
@@ -80,6 +101,33 @@ def clip_vision_config(*, width: int = 4, layers: int = 2, size: int = 4) -> CLI
 def clip_pictures(*, size: int = 4) -> CLIPImageProcessor:
     """The processor of `clip_vision`."""
     return CLIPImageProcessor(crop_size=size, size=size)
+
+
+SEEN = 8
+"""Width of what SigLIP gives."""
+
+
+def siglip_config() -> SiglipVisionConfig:
+    """Of a picture encoder for 4×4 pixels."""
+    return SiglipVisionConfig(
+        hidden_size=SEEN,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=4,
+        patch_size=2,
+    )
+
+
+def siglip(*, seed: int = 0) -> SiglipVisionModel:
+    """A picture encoder for 4×4 pixels."""
+    torch.manual_seed(seed)
+    return SiglipVisionModel(siglip_config()).eval()
+
+
+def siglip_pictures() -> SiglipImageProcessor:
+    """The processor of `siglip`."""
+    return SiglipImageProcessor(size={"height": 4, "width": 4})
 
 
 def _llama() -> LlamaConfig:
@@ -153,8 +201,92 @@ def qwen_text(*, seed: int = 0) -> Qwen2_5_VLTextModel:
     return Qwen2_5_VLTextModel(config).eval()
 
 
+def qwen2_vl(*, seed: int = 0) -> Qwen2VLForConditionalGeneration:
+    """Qwen 2 VL, three layers of text and one of pictures."""
+    torch.manual_seed(seed)
+    config = Qwen2VLConfig(
+        text_config={
+            "vocab_size": 48,
+            "hidden_size": TEXT,
+            "intermediate_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]},
+            "pad_token_id": 0,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+        vision_config={"depth": 1, "embed_dim": 16, "hidden_size": TEXT, "num_heads": 2, "mlp_ratio": 2},
+        image_token_id=40,
+        video_token_id=41,
+        vision_start_token_id=42,
+        vision_end_token_id=43,
+    )
+    return Qwen2VLForConditionalGeneration(config).eval()
+
+
+def gemma3(*, seed: int = 0) -> Gemma3ForConditionalGeneration:
+    """Gemma 3, two layers of text and one of pictures."""
+    torch.manual_seed(seed)
+    config = Gemma3Config(
+        text_config={
+            "vocab_size": 48,
+            "hidden_size": TEXT,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "max_position_embeddings": 2048,
+            "pad_token_id": 0,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+        vision_config={
+            "hidden_size": TEXT,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 8,
+            "patch_size": 4,
+        },
+        mm_tokens_per_image=4,
+        boi_token_index=40,
+        eoi_token_index=41,
+        image_token_index=42,
+    )
+    return Gemma3ForConditionalGeneration(config).eval()
+
+
+def t5gemma2(*, seed: int = 0) -> T5Gemma2Encoder:
+    """An encoder of T5Gemma 2, two layers of text and one of pictures of 4×4 pixels."""
+    torch.manual_seed(seed)
+    config = T5Gemma2EncoderConfig(
+        text_config={
+            "vocab_size": 48,
+            "hidden_size": TEXT,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "dropout_rate": 0.0,
+            "pad_token_id": 0,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+        vision_config=siglip_config().to_dict(),
+        mm_tokens_per_image=4,
+        image_token_index=42,
+    )
+    return T5Gemma2Encoder(config).eval()
+
+
 def message_tokenizer() -> PreTrainedTokenizerFast:
     """One token a letter; a chat is the messages one behind the other."""
     tokenizer = tiny.tokenizer()
-    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+    content = "message['content'] if message['content'] is string else message['content'][0]['text']"
+    tokenizer.chat_template = f"{{% for message in messages %}}{{{{ {content} }}}} {{% endfor %}}"
     return tokenizer

@@ -6,14 +6,23 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AnyFlowPipeline,
+    AnyFlowTransformer3DModel,
     AutoencoderKLWan,
     ChronoEditPipeline,
     ChronoEditTransformer3DModel,
+    FlowMapEulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HeliosPipeline,
+    HeliosScheduler,
+    HeliosTransformer3DModel,
     LucyEditPipeline,
+    SkyReelsV2DiffusionForcingImageToVideoPipeline,
+    SkyReelsV2DiffusionForcingPipeline,
     SkyReelsV2ImageToVideoPipeline,
     SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
+    UniPCMultistepScheduler,
     WanAnimatePipeline,
     WanAnimateTransformer3DModel,
     WanImageToVideoPipeline,
@@ -140,6 +149,17 @@ def skyreels_v2(*, image: bool) -> Any:
     return SkyReelsV2Pipeline(transformer=denoiser, **_parts())
 
 
+def skyreels_v2_forcing(*, image: bool) -> Any:
+    """In the manner of SkyReels V2 with diffusion forcing, under the scheduler that it is released with."""
+    torch.manual_seed(0)
+    denoiser = SkyReelsV2Transformer3DModel(
+        in_channels=LATENT, out_channels=LATENT, patch_size=(1, 1, 1), inject_sample_info=True, **SHAPE
+    ).eval()
+    kind = SkyReelsV2DiffusionForcingImageToVideoPipeline if image else SkyReelsV2DiffusionForcingPipeline
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0)
+    return kind(transformer=denoiser, **{**_parts(), "scheduler": scheduler})
+
+
 def chronoedit() -> ChronoEditPipeline:
     """Two latent frames, eight apart in position."""
     torch.manual_seed(0)
@@ -150,3 +170,19 @@ def chronoedit() -> ChronoEditPipeline:
 def lucy_edit() -> LucyEditPipeline:
     """The video's latents beside the noise."""
     return LucyEditPipeline(transformer=transformer(channels=2 * LATENT), **_parts())
+
+
+def anyflow() -> AnyFlowPipeline:
+    """Under the scheduler of flow maps."""
+    torch.manual_seed(0)
+    denoiser = AnyFlowTransformer3DModel(in_channels=LATENT, out_channels=LATENT, **SHAPE).eval()
+    return AnyFlowPipeline(transformer=denoiser, **{**_parts(), "scheduler": FlowMapEulerDiscreteScheduler(shift=5.0)})
+
+
+def helios() -> HeliosPipeline:
+    """One scheduler stage, as in the base model."""
+    torch.manual_seed(0)
+    denoiser = HeliosTransformer3DModel(in_channels=LATENT, out_channels=LATENT, rope_dim=(4, 6, 6), **SHAPE).eval()
+    with parts.numpy_of_tensors():
+        scheduler = HeliosScheduler(stages=1, stage_range=[0, 1], use_dynamic_shifting=True)
+    return HeliosPipeline(transformer=denoiser, **{**_parts(), "scheduler": scheduler})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
+from unittest import mock
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import torch
 import interp
 from interp import catalogue
 from interp.adapters import adapt
-from interp.model import finished
+from interp.model import finished, videos
 from interp.recorder import Label
 from interp.sites import LayerSite, StepValues, sites
 from store import StepInfo
@@ -22,6 +23,31 @@ from tests import tiny
 Tensor = torch.Tensor
 BEFORE_ATTENTION = ("resid_pre", "q", "k", "v")
 """Sites whose value in layer 0 belongs to one token alone: nothing has been mixed yet."""
+
+JOINT_SITES = {
+    "resid_pre": "",
+    "resid_post": "",
+    "attn_out": "attn1",
+    "mlp_out": "ff",
+    "q": "attn1.norm_q",
+    "k": "attn1.norm_k",
+    "v": "attn1.to_v",
+}
+"""Modules of blocks in which text and video attend to each other, spelt out a second time."""
+CROSS_SITES = {**JOINT_SITES, "cross_attn_out": "attn2"}
+"""Of blocks in which the video attends to the text."""
+RAW_SITES = {**CROSS_SITES, "q": "attn1.to_q", "k": "attn1.to_k"}
+"""The same, without norms of q and k."""
+STREAM_SITES = {
+    **JOINT_SITES,
+    "attn_out": "attn",
+    "q": "attn.norm_q",
+    "k": "attn.norm_k",
+    "v": "attn.to_v",
+}
+"""Of blocks of two streams in the manner of HunyuanVideo."""
+NUMPY = pytest.mark.filterwarnings(r"ignore:__array(_wrap)?__ :DeprecationWarning")
+"""For what gives NumPy a tensor inside diffusers."""
 
 
 class Traced(NamedTuple):
@@ -69,6 +95,19 @@ def last_result(model: interp.Model, inputs: dict[str, Any]) -> Tensor:
     return results[-1][0]
 
 
+@contextmanager
+def replaced_draw(module: Any, noise: list[Tensor]) -> Iterator[None]:
+    """`noise` is what `randn_tensor` of a pipeline's module first returns of that shape."""
+    drawn = module.randn_tensor
+
+    def draw(shape: Sequence[int], **options: Any) -> Tensor:
+        return noise.pop() if noise and noise[0].shape == torch.Size(shape) else drawn(shape, **options)
+
+    with mock.patch.object(module, "randn_tensor", draw):
+        yield
+    assert not noise, "the pipeline drew no noise of this shape"
+
+
 class AdapterContract:
     """Inherit it, and say how a tiny pipeline of the family is built.
 
@@ -97,8 +136,14 @@ class AdapterContract:
     )
     """Settings that the pipeline cannot run with, and a part of the sentence that says so."""
     tolerance: ClassVar[float] = 1e-5
+    left: ClassVar[float] = 0.0
+    """Sigma that the last step leaves."""
+    video_tolerance: ClassVar[float] = 2e-4
+    """Between the video and x̂0 of the last step, decoded."""
     rising: ClassVar[bool] = False
     """Whether the scheduler counts its timesteps upwards."""
+    draws: ClassVar[Any] = None
+    """The pipeline's module, where it cannot be given its starting noise: the first that it draws is replaced."""
 
     def native(self, latent_bcfyx: Tensor) -> Tensor:
         """Starting noise as the pipeline takes it."""
@@ -118,14 +163,16 @@ class AdapterContract:
         wanted = [
             (site, list(model.adapter.layers(name))) for name in names if isinstance(site := sites[name], LayerSite)
         ]
-        output, infos = model.traced.run(
-            sites=wanted,
-            settings=settings,
-            geometry=model.geometry(settings),
-            listener=keep,
-            **{**model.inputs(tiny.sample(prompt=prompt), seed=3, settings=settings), **extra},
-        )
-        return Traced(output.frames, keep.layers, keep.values, infos)
+        noise = [extra.pop("latents")] if self.draws and "latents" in extra else []
+        with replaced_draw(self.draws, noise) if noise else nullcontext():
+            output, infos = model.traced.run(
+                sites=wanted,
+                settings=settings,
+                geometry=model.geometry(settings),
+                listener=keep,
+                **{**model.inputs(tiny.sample(prompt=prompt), seed=3, settings=settings), **extra},
+            )
+        return Traced(videos(output), keep.layers, keep.values, infos)
 
     def settings(self, model: interp.Model, **asked: Any) -> interp.model.SamplerSettings:
         return model.settings(**{**self.size, "guidance": self.guidance, "steps": 2, **asked})
@@ -176,7 +223,7 @@ class AdapterContract:
 
                         stack.callback(module.register_forward_hook(keep, with_kwargs=True).remove)
             inputs = model.inputs(tiny.sample(), seed=3, settings=settings)
-            frames = plain(**inputs).frames
+            frames = videos(plain(**inputs))
         assert torch.equal(run.frames, frames)
         assert finished(plain(**{**inputs, "generator": torch.Generator("cpu").manual_seed(3)})).shape == (
             *geometry.video,
@@ -245,6 +292,29 @@ class AdapterContract:
             assert torch.count_nonzero(latent) == latent[frame, y, x].numel()
         assert geometry.tokens != geometry.latent or patch == (1, 1, 1)
 
+    def test_every_layer_reads_the_token_that_it_is_given(self, model: interp.Model) -> None:
+        """A token changed before a layer changes this layer's q, k and v in that token only, text or not beside it."""
+        where, watched = self.places[-1], [site for site in self.local if site != "resid_pre" and site in self.modules]
+        clean = self.trace(model, watched, steps=1)
+        denoiser = next(iter(model.adapter.denoisers().values()))
+        for layer, block in list(enumerate(self.blocks(denoiser)))[1:]:
+
+            def change(module: Any, args: Any, kwargs: Any, layer: int = layer) -> None:
+                hidden = model.adapter.hidden((args, kwargs), "input")
+                numbers = torch.arange(hidden[..., 0].numel()).view(*hidden.shape[:-1], 1).expand_as(hidden)
+                geometry = model.geometry(self.settings(model))
+                number = self.grid(numbers, geometry, "resid_pre", layer, model)[(-1, *where, 0)]
+                hidden[torch.unravel_index(number, hidden.shape[:-1])] += torch.linspace(-25, 25, hidden.shape[-1])
+
+            hook = block.register_forward_pre_hook(change, with_kwargs=True)
+            run = self.trace(model, watched, steps=1)
+            hook.remove()
+            for site in watched:
+                if layer in model.adapter.layers(site):
+                    found = (self.first(run, site, layer) - self.first(clean, site, layer)).norm(dim=-1)
+                    assert tuple(torch.unravel_index(found.argmax(), found.shape)) == where, (site, layer)
+                    assert torch.count_nonzero(found) == 1, (site, layer)
+
     def test_text_is_kept_apart(self, model: interp.Model) -> None:
         """Prompts of other words and lengths leave what has not met them yet as it is, and change the rest."""
         names = [*dict.fromkeys([*self.prompt_free, "resid_post"])]
@@ -269,7 +339,7 @@ class AdapterContract:
         for before, after in zip(run.steps, run.steps[1:], strict=False):
             assert before.sigma_next == pytest.approx(after.sigma)
             assert after.sigma < before.sigma
-        assert run.steps[-1].sigma_next == 0
+        assert run.steps[-1].sigma_next == pytest.approx(self.left)
         for values in run.values:
             assert values.info.expert in model.adapter.denoisers()
             if values.info.guidance > 1:
@@ -285,11 +355,11 @@ class AdapterContract:
         return value_fyxc
 
     def test_x0_hat_of_the_last_step_is_the_video(self, model: interp.Model) -> None:
-        """No noise is left after the last step, so what it predicts is what the pipeline decodes."""
+        """Hardly any noise is left after the last step, so what it predicts is what the pipeline decodes."""
         run = self.trace(model, steps=3)
         x0_hat = sites["x0_hat"].value(run.values[-1], None)  # type: ignore[attr-defined]
         decoded = model.adapter.decode(x0_hat).permute(0, 3, 1, 2)
-        torch.testing.assert_close(decoded, run.frames[0].to(decoded), atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(decoded, run.frames[0].to(decoded), atol=self.video_tolerance, rtol=1e-3)
 
     def final(self, model: interp.Model, inputs: dict[str, Any]) -> Tensor:
         """The finished latent as the sampler holds it."""
@@ -299,7 +369,7 @@ class AdapterContract:
         """The final latent, decoded by the adapter, is the finished video bit for bit."""
         settings = self.settings(model)
         latent = self.final(model, model.inputs(tiny.sample(), seed=0, settings=settings))
-        frames = model.pipeline(**model.inputs(tiny.sample(), seed=0, settings=settings)).frames
+        frames = videos(model.pipeline(**model.inputs(tiny.sample(), seed=0, settings=settings)))
         decoded = model.adapter.decode(model.adapter.latent(latent, model.geometry(settings))[0])
         assert torch.equal(decoded.permute(0, 3, 1, 2), frames[0])
 
@@ -316,7 +386,8 @@ class AdapterContract:
             weights.unlink()
         told = catalogue.cost(catalogue.skeleton(tmp_path / "tiny", dtype=torch.float32), self.settings(model))
         assert told == catalogue.cost(model, self.settings(model))._replace(model="tiny")
-        assert {cost.site for cost in told.costs} == {*self.modules, "latent", "velocity", "x0_hat"}
+        there = {site for site in self.modules if self.partial.get(site) != ()}
+        assert {cost.site for cost in told.costs} == {*there, "latent", "velocity", "x0_hat"}
 
     def test_the_pipeline_is_left_as_it_was(self, model: interp.Model) -> None:
         settings = self.settings(model)
@@ -325,3 +396,21 @@ class AdapterContract:
         assert "step" not in vars(model.pipeline.scheduler)
         assert all("cache_context" not in vars(denoiser) for denoiser in model.adapter.denoisers().values())
         assert torch.equal(model.generate(tiny.sample(), settings=settings), before)
+
+
+class SoundContract(AdapterContract):
+    """For families that denoise sound beside the video, in a stream that meets it before the MLP."""
+
+    def sound(self, seed: int) -> dict[str, Any]:
+        """Arguments that change the sound alone: where the video's noise is given, the generator draws no other."""
+        return {"generator": torch.Generator().manual_seed(seed)}
+
+    def test_sound_is_kept_apart(self, model: interp.Model) -> None:
+        """Other sound leaves what has not met it as it is, and changes the video that has."""
+        names = ["resid_pre", "q", "attn_out", "cross_attn_out", "mlp_out", "resid_post"]
+        noise = self.native(self.noise(model))
+        one, other = (self.trace(model, names, steps=1, latents=noise, **self.sound(seed)) for seed in (0, 1))
+        for site in names[:4]:
+            assert torch.equal(self.first(one, site, 0), self.first(other, site, 0)), site
+        for site in names[4:]:
+            assert not torch.equal(self.first(one, site, 0), self.first(other, site, 0)), site

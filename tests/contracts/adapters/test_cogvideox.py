@@ -8,21 +8,13 @@ from typing import Any, ClassVar
 import torch
 from diffusers import CogVideoXDPMScheduler
 
-from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.contract import JOINT_SITES, AdapterContract
 from tests.tiny_models import cogvideox
 
 
 class CogVideoXContract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 8}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules = JOINT_SITES
 
     def native(self, latent_bcfyx: torch.Tensor) -> torch.Tensor:
         return latent_bcfyx.transpose(1, 2)

@@ -6,24 +6,17 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from diffusers.pipelines.hunyuan_video import pipeline_hunyuan_video_framepack
 
 import interp
-from tests.contracts.adapters.contract import AdapterContract, last_result
+from tests.contracts.adapters.contract import STREAM_SITES, AdapterContract, last_result
 from tests.tiny_models import hunyuan_video
 
 
 class HunyuanVideoContract(AdapterContract):
     # The pipeline's template is 500 letters long, and the tokenizer makes a token of each.
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 440}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn",
-        "mlp_out": "ff",
-        "q": "attn.norm_q",
-        "k": "attn.norm_k",
-        "v": "attn.to_v",
-    }
+    modules = STREAM_SITES
     partial: ClassVar = {"mlp_out": (0, 1)}
     prompt_free = ("resid_pre",)
     """A pooled prompt goes into the modulation before attention."""
@@ -71,3 +64,33 @@ class TestImageBesideNoise(HunyuanVideoContract):
 
     def final(self, model: interp.Model, inputs: dict[str, Any]) -> torch.Tensor:
         return last_result(model, inputs)
+
+
+class TestFramepack(HunyuanVideoContract):
+    """One window of two latent frames behind the picture."""
+
+    places = ((1, 2, 4), (2, 3, 5), (2, 0, 5))
+    draws = pipeline_hunyuan_video_framepack
+    refused: ClassVar = (*AdapterContract.refused, ({"frames": 1}, "at least 5"))
+
+    build = staticmethod(hunyuan_video.framepack)
+
+    def native(self, latent_bcfyx: torch.Tensor) -> torch.Tensor:
+        """The noise behind the picture."""
+        return latent_bcfyx[:, :, 1:]
+
+    def moving(self, value_fyxc: torch.Tensor) -> torch.Tensor:
+        return value_fyxc[1:]
+
+    def final(self, model: interp.Model, inputs: dict[str, Any]) -> torch.Tensor:
+        """The pipeline returns a list of its windows."""
+        return model.pipeline(**{**inputs, "output_type": "latent"}).frames[0]
+
+    def test_frame_0_is_the_picture_among_the_history(self, model: interp.Model) -> None:
+        """The tokens of latent frame 0 are what the embedder of clean frames makes of the picture."""
+        run = self.trace(model, ["resid_pre"], steps=1)
+        embedder = model.pipeline.transformer.clean_x_embedder
+        latent = run.values[0].latent[:1].permute(3, 0, 1, 2)[None]
+        expected = embedder.proj(latent)[0].permute(1, 2, 3, 0)
+        torch.testing.assert_close(self.first(run, "resid_pre", 0)[:1], expected)
+        assert torch.count_nonzero(run.values[0].velocity["guided"][0]) == 0

@@ -9,21 +9,13 @@ import pytest
 from diffusers import PerturbedAttentionGuidance
 
 import interp
-from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.contract import STREAM_SITES, AdapterContract
 from tests.tiny_models import hunyuan_video15
 
 
 class HunyuanVideo15Contract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn",
-        "mlp_out": "ff",
-        "q": "attn.norm_q",
-        "k": "attn.norm_k",
-        "v": "attn.to_v",
-    }
+    modules = STREAM_SITES
     refused: ClassVar = (*AdapterContract.refused, ({"guidance": 4.0}, "guider.new(guidance_scale=4)"))
 
 

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
-from unittest import mock
 
-import pytest
 import torch
 from diffusers import LTXConditionPipeline, LTXImageToVideoPipeline
 from diffusers.pipelines.ltx import pipeline_ltx_condition
 
 import interp
-from tests.contracts.adapters.contract import AdapterContract, Traced
+from tests.contracts.adapters.contract import CROSS_SITES, NUMPY, AdapterContract
 from tests.tiny_models import ltx
 
 
 class LTXContract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 8}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules = CROSS_SITES
 
     def native(self, latent_bcfyx: torch.Tensor) -> torch.Tensor:
         return latent_bcfyx.permute(0, 2, 3, 4, 1).flatten(1, 3)
@@ -57,27 +45,17 @@ class TestImageToVideo(LTXContract):
             assert torch.count_nonzero(values.velocity["guided"][0]) == 0
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers gives NumPy a tensor
+@NUMPY
 class TestCondition(LTXContract):
     """New noise on the picture at every step."""
 
     places = ((1, 2, 4), (2, 3, 5), (2, 0, 5))
+    draws = pipeline_ltx_condition
 
     build = partial(ltx.pipeline, kind=LTXConditionPipeline)
 
     def native(self, latent_bcfyx: torch.Tensor) -> torch.Tensor:
         return latent_bcfyx
-
-    def trace(self, model: interp.Model, names: Sequence[str] = (), **extra: Any) -> Traced:
-        """The pipeline takes no starting noise, so what it draws first is replaced."""
-        first = [extra.pop("latents")] if "latents" in extra else []
-        drawn = pipeline_ltx_condition.randn_tensor
-
-        def draw(*args: Any, **kwargs: Any) -> torch.Tensor:
-            return first.pop() if first else drawn(*args, **kwargs)
-
-        with mock.patch.object(pipeline_ltx_condition, "randn_tensor", draw):
-            return super().trace(model, names, **extra)
 
     def moving(self, value_fyxc: torch.Tensor) -> torch.Tensor:
         return value_fyxc[1:]

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKLHunyuanVideo
 
 import interp
-from tests.contracts.adapters.contract import AdapterContract, Traced
+from tests.contracts.adapters.contract import CROSS_SITES, JOINT_SITES, RAW_SITES, AdapterContract, Traced
 from tests.tiny_models import hunyuan_video, others
 
 
@@ -70,16 +70,7 @@ class TestLatte(AdapterContract):
     build = staticmethod(others.latte)
 
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 3}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ff",
-        "q": "attn1.to_q",
-        "k": "attn1.to_k",
-        "v": "attn1.to_v",
-    }
+    modules = RAW_SITES
     partial: ClassVar = {"cross_attn_out": (0, 2)}
     prompts = ("gone", "walk")
     """The pipeline cuts the negative prompt to the length of the prompt."""
@@ -98,16 +89,7 @@ class TestLatte(AdapterContract):
 
 class SanaContract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 8}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "cross_attn_out": "attn2",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules = CROSS_SITES
 
 
 class TestSanaVideo(SanaContract):
@@ -132,15 +114,7 @@ def test_another_vae_is_refused() -> None:
 @pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")  # diffusers asks for float32
 class TestMochi(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 13, "max_sequence_length": 8}
-    modules: ClassVar = {
-        "resid_pre": "",
-        "resid_post": "",
-        "attn_out": "attn1",
-        "mlp_out": "ff",
-        "q": "attn1.norm_q",
-        "k": "attn1.norm_k",
-        "v": "attn1.to_v",
-    }
+    modules = JOINT_SITES
     prompt_free = ("resid_pre",)
     """A pooled prompt goes into the modulation before attention."""
     rising = True

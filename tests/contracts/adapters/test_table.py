@@ -10,7 +10,7 @@ from pathlib import Path
 
 import diffusers.pipelines
 import pytest
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, EasyAnimateControlPipeline
 
 import interp
 from interp import catalogue
@@ -50,6 +50,12 @@ def test_every_video_pipeline_is_traced_or_refused() -> None:
     assert "WanVACEPipeline" in found
     assert not TABLE & set(REFUSED)
     assert TABLE | set(REFUSED) == found
+
+
+def test_what_is_broken_in_diffusers_still_is() -> None:
+    """Once it is not, it wants an adapter."""
+    assert "self.decode_latents(" in inspect.getsource(EasyAnimateControlPipeline.__call__)
+    assert not hasattr(EasyAnimateControlPipeline, "decode_latents")
 
 
 def test_a_refusal_is_one_line_with_its_reason() -> None:

@@ -9,19 +9,10 @@ import torch
 
 import interp
 from tests import tiny
-from tests.contracts.adapters.contract import AdapterContract, last_result
+from tests.contracts.adapters.contract import CROSS_SITES, AdapterContract, last_result
 from tests.tiny_models import wan
 
-SITES = {
-    "resid_pre": "",
-    "resid_post": "",
-    "attn_out": "attn1",
-    "cross_attn_out": "attn2",
-    "mlp_out": "ffn",
-    "q": "attn1.norm_q",
-    "k": "attn1.norm_k",
-    "v": "attn1.to_v",
-}
+SITES = {**CROSS_SITES, "mlp_out": "ffn"}
 LARGER: dict[str, Any] = {**tiny.SIZE, "height": 64, "width": 96}
 """Four by six tokens of 2×2 latent cells."""
 
