@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tests.contracts.adapters.contract import NUMPY, RAW_SITES, AdapterContract
+from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.support import NUMPY, RAW_SITES
 from tests.tiny_models import allegro
 
 

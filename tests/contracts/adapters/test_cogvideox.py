@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from diffusers import CogVideoXDPMScheduler
 
-from tests.contracts.adapters.contract import JOINT_SITES, AdapterContract
+from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.support import JOINT_SITES
 from tests.tiny_models import cogvideox
 
 

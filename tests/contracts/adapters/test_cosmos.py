@@ -12,7 +12,8 @@ from diffusers.pipelines.cosmos import pipeline_cosmos2_5_predict, pipeline_cosm
 import interp
 from interp.adapters import cosmos2
 from tests import tiny
-from tests.contracts.adapters.contract import CROSS_SITES, NUMPY, AdapterContract
+from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.support import CROSS_SITES, NUMPY
 from tests.tiny_models import cosmos
 
 

@@ -9,7 +9,8 @@ import torch
 from diffusers.pipelines.hunyuan_video import pipeline_hunyuan_video_framepack
 
 import interp
-from tests.contracts.adapters.contract import STREAM_SITES, AdapterContract, last_result
+from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.support import STREAM_SITES, last_result
 from tests.tiny_models import hunyuan_video
 
 

@@ -9,7 +9,8 @@ import pytest
 from diffusers import PerturbedAttentionGuidance
 
 import interp
-from tests.contracts.adapters.contract import STREAM_SITES, AdapterContract
+from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.support import STREAM_SITES
 from tests.tiny_models import hunyuan_video15
 
 

@@ -10,7 +10,8 @@ from diffusers import LTXConditionPipeline, LTXImageToVideoPipeline
 from diffusers.pipelines.ltx import pipeline_ltx_condition
 
 import interp
-from tests.contracts.adapters.contract import CROSS_SITES, NUMPY, AdapterContract
+from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.support import CROSS_SITES, NUMPY
 from tests.tiny_models import ltx
 
 

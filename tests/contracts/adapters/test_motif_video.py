@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar
 
-from tests.contracts.adapters.contract import STREAM_SITES, AdapterContract
+from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.support import STREAM_SITES
 from tests.tiny_models import motif_video
 
 

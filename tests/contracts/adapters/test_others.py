@@ -11,7 +11,8 @@ import torch
 from diffusers import AutoencoderKLHunyuanVideo
 
 import interp
-from tests.contracts.adapters.contract import CROSS_SITES, JOINT_SITES, RAW_SITES, AdapterContract, Traced
+from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.support import CROSS_SITES, JOINT_SITES, RAW_SITES, Traced
 from tests.tiny_models import hunyuan_video, others
 
 

@@ -9,7 +9,8 @@ import torch
 
 import interp
 from tests import tiny
-from tests.contracts.adapters.contract import CROSS_SITES, AdapterContract, last_result
+from tests.contracts.adapters.contract import AdapterContract
+from tests.contracts.adapters.support import CROSS_SITES, last_result
 from tests.tiny_models import wan
 
 SITES = {**CROSS_SITES, "mlp_out": "ffn"}

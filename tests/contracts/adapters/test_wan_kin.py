@@ -10,7 +10,7 @@ from diffusers.pipelines.helios import pipeline_helios
 from diffusers.pipelines.skyreels_v2 import pipeline_skyreels_v2_diffusion_forcing
 
 import interp
-from tests.contracts.adapters.contract import NUMPY
+from tests.contracts.adapters.support import NUMPY
 from tests.contracts.adapters.test_wan import LARGER, WanContract
 from tests.tiny_models import wan
 
