@@ -73,27 +73,24 @@ def spread(
         import distributed
     except ImportError as error:
         raise BadInput("executors other than local need dask's workers: pip install 'stepscope[cluster]'") from error
-    by_id = {run.id: run for run in runs}
     with _client(executor) as client:
-        futures = [
-            client.submit(
-                make, model.recipe, str(into.path), run.model_dump_json(), key=f"stepscope-{run.id}", pure=False
-            )
-            for run in runs
-        ]
-        ids = {future.key: run.id for future, run in zip(futures, runs, strict=True)}
+        asked: dict[Any, Run] = {}
+        for run in runs:
+            key = f"stepscope-{run.id}"
+            record = run.model_dump_json()
+            asked[client.submit(make, model.recipe, str(into.path), record, key=key, pure=False)] = run
         try:
-            for future in distributed.as_completed(futures, loop=client.loop):
+            for future in distributed.as_completed(asked, loop=client.loop):
                 try:
                     made = future.result()
                 except distributed.KilledWorker as error:
                     raise WorkerLost(
-                        f"run {ids[future.key]} has ended every worker that tried it, probably for lack of memory; "
+                        f"run {asked[future].id} has ended every worker that tried it, probably for lack of memory; "
                         "nothing of it is kept, other runs are"
                     ) from error
-                done(by_id[ids[future.key]], made)
+                done(asked[future], made)
         finally:
-            client.cancel(futures)
+            client.cancel(list(asked))
 
 
 _held: dict[str, Any] = {}
