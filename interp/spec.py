@@ -18,11 +18,13 @@ SYNTAX = "SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond][@in
 DEFAULT = CaptureSpec(
     items=(
         CaptureItem(site="resid_post", reduction="energy"),
-        CaptureItem(site="resid_post", reduction="frame_mean"),
+        CaptureItem(site="resid_post", reduction="channel_stats"),
+        CaptureItem(site="resid_post", reduction="project"),
         CaptureItem(site="x0_hat", reduction="full"),
     )
 )
-"""What a run keeps where nothing is asked: a few MB that answer most first questions."""
+"""What a run keeps where nothing is asked: of the residual stream of all layers at every step the energy of each token,
+the statistics of each channel and every token on 64 fixed directions; and x̂0, which is small. Cond branch."""
 
 WITH_PIXELS = CaptureSpec(items=(*DEFAULT.items, CaptureItem(site="x0_hat", reduction="pixels")))
 """The default and the decoded x̂0 of every step: one VAE decoding a step more."""
