@@ -25,13 +25,12 @@ class ChannelStats(Reduction):
         return (len(self.stats), site.channels(geometry))
 
     def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
-        """See `Reduction.reduce`; one pass over the tokens, sums in float32."""
+        """See `Reduction.reduce`; sums in float32, and no float32 copy of the tokens."""
         tokens_nc = value_fyxc.flatten(0, 2)
         mean = tokens_nc.mean(dim=0, dtype=torch.float32)
-        # The second moment as a norm: no float32 copy of the tokens is made.
         square = torch.linalg.vector_norm(tokens_nc, dim=0, dtype=torch.float32).square() / len(tokens_nc)
-        low, high = tokens_nc.aminmax(dim=0)
-        absmax = torch.maximum(low.abs(), high.abs()).float()
+        # Along the first axis, `aminmax` takes more than twice the time of both on a CPU.
+        absmax = torch.maximum(tokens_nc.amax(dim=0), -tokens_nc.amin(dim=0)).float()
         return torch.stack([mean, (square - mean.square()).clamp_min(0).sqrt(), absmax])
 
 
