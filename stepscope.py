@@ -90,7 +90,7 @@ def capture(
         list[str] | None,
         Parameter(
             negative="",
-            help="What to keep: SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond]; repeatable.",
+            help="What to keep: SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond][@heads=0,3]; repeatable.",
         ),
     ] = None,
     spec: Annotated[Path | None, Parameter(help="TOML file with [[capture]] tables, instead of --keep.")] = None,

@@ -270,13 +270,11 @@ def _layer_sites(plan: Plan) -> list[tuple[LayerSite, list[int]]]:
     return [(site, sorted(numbers)) for site, numbers in layers.items()]
 
 
-def _coords(array: ArrayPlan) -> dict[str, NDArray[np.generic]]:
+def _coords(array: ArrayPlan) -> dict[str, object]:
     """Labels of the axes that are no places; the store numbers frames, rows, columns and channels."""
-    coords: dict[str, NDArray[np.generic]] = {dims.STEP: np.array(array.steps)}
+    coords: dict[str, object] = {dims.STEP: np.array(array.steps)}
     if array.branches:
         coords[dims.BRANCH] = np.array(array.branches)
     if array.layers:
         coords[dims.LAYER] = np.array(array.layers)
-    if array.reduction.stats:
-        coords[dims.STAT] = np.array(array.reduction.stats)
-    return coords
+    return coords | array.reduction.labels()

@@ -84,6 +84,7 @@ def _array(item: CaptureItem, adapter: ModelAdapter, geometry: Geometry, setting
     name = f"{site.name}/{reduction.name}"
     if reason := reduction.refuses(site):
         raise BadSpec(f"{name} is not possible: {reason}")
+    reduction = reduction.bound(item, geometry)
     layers = adapter.layers(site.name) if isinstance(site, LayerSite) else ()
     if site.per_layer and not layers:
         there = ", ".join(adapter.modules)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from interp.errors import BadSpec
 from store.records import CaptureItem, CaptureSpec, Encoding
 
-SYNTAX = "SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond][@int8|@float8]"
+SYNTAX = "SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond][@heads=0,3][@int8|@float8]"
 """How one item of a spec is written; numbers start at 0, ranges include both ends, `int8` and `float8` are lossy."""
 
 DEFAULT = CaptureSpec(
@@ -76,8 +76,8 @@ def _item(text: str) -> dict[str, Any]:
     item: dict[str, Any] = {"site": site, "reduction": reduction}
     for option in options:
         key, _, value = option.partition("=")
-        if key in ("layers", "steps"):
-            item[key] = numbers(value)
+        if key in ("layers", "steps", "heads"):
+            item[key] = value if (key, value) == ("heads", "mean") else numbers(value)
         elif option in get_args(Encoding):
             item["encoding"] = option
         elif key == "branches":

@@ -154,8 +154,9 @@ class _Observer:
             for site, layers in self._sites:
                 for layer in layers:
                     module = self._adapter.module(blocks[layer], site.name)
-                    location = f"{ROOT}.{expert}.{names[id(module)]}.{site.slot}"
-                    wanted.setdefault(location, []).append(self._layer_ran(site, layer))
+                    slot = self._adapter.slot(blocks[layer], site)
+                    location = f"{ROOT}.{expert}.{names[id(module)]}.{slot}"
+                    wanted.setdefault(location, []).append(self._layer_ran(site, layer, slot))
             wanted[f"{ROOT}.{expert}.output"] = [self._denoiser_ends]
         wanted[f"{ROOT}.{SCHEDULER}.input"] = [self._scheduler_starts]
         wanted[f"{ROOT}.{SCHEDULER}.output"] = [self._scheduler_ends]
@@ -177,13 +178,13 @@ class _Observer:
 
         return show
 
-    def _layer_ran(self, site: LayerSite, layer: int) -> Callable[[Any], None]:
+    def _layer_ran(self, site: LayerSite, layer: int, slot: str) -> Callable[[Any], None]:
         def show(value: Any) -> None:
             assert self._forward is not None
             labels = [Label(len(self.steps), branch, self._forward.expert, layer) for branch in self._branches]
             if not any(self._listener.wants(site.name, label) for label in labels):
                 return
-            hidden = self._adapter.hidden(value, site.slot)
+            hidden = self._adapter.hidden(value, slot)
             grid = self._adapter.tokens(hidden, self._geometry, Place(site.name, layer, self._forward))
             for row, label in enumerate(labels):
                 self._listener.layer(site.name, label, grid[row])

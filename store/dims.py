@@ -14,6 +14,8 @@ BRANCH: Final = "branch"
 """`cond`, `uncond`, or (velocity only) `guided`, the combination that the scheduler is given."""
 LAYER: Final = "layer"
 """Transformer block, 0 = first. A captured subset keeps its original numbers."""
+HEAD: Final = "head"
+"""Attention head, 0 = first. A captured subset keeps its original numbers."""
 STAT: Final = "stat"
 """Name of a statistic, where a reduction keeps several of them: `mean`, `std`, `absmax`, …"""
 FRAME: Final = "frame"
@@ -25,5 +27,5 @@ X: Final = "x"
 CHANNEL: Final = "channel"
 """Feature (model width), latent channel, or red-green-blue."""
 
-ORDER: Final[tuple[str, ...]] = (RUN, STEP, BRANCH, LAYER, STAT, FRAME, Y, X, CHANNEL)
+ORDER: Final[tuple[str, ...]] = (RUN, STEP, BRANCH, LAYER, HEAD, STAT, FRAME, Y, X, CHANNEL)
 """Every array's dimensions are a subsequence of this tuple."""

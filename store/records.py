@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,10 @@ class SamplerSettings(Record):
     """The scheduler's own configuration."""
 
 
+_LATER: Final[Json] = {"encoding": "exact", "heads": None}
+"""Fields of `CaptureItem` that it has not always had, and their defaults."""
+
+
 class CaptureItem(Record):
     """One line of a capture spec: a site, one reduction of it, and which cells of it are kept."""
 
@@ -119,13 +123,16 @@ class CaptureItem(Record):
     branches: tuple[str, ...] | None = None
     """Branches kept; None keeps the site's own default (`cond` for layers, `guided` for velocity)."""
     encoding: Encoding = "exact"
-    """How its numbers are kept; as JSON only where it is not `exact`, so that older runs keep their ids."""
+    """How its numbers are kept."""
+    heads: tuple[int, ...] | Literal["mean"] | None = None
+    """Attention heads kept by themselves, sorted; None keeps all. `mean`, where the reduction has it, keeps one array,
+    the mean over all heads."""
 
-    @field_validator("layers", "steps")
+    @field_validator("layers", "steps", "heads")
     @classmethod
-    def _sorted_and_unique(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is None:
-            return None
+    def _sorted_and_unique(cls, value: tuple[int, ...] | str | None) -> tuple[int, ...] | str | None:
+        if value is None or isinstance(value, str):
+            return value
         if not value:
             raise ValueError("an empty selection keeps nothing; leave it out to keep all")
         if min(value) < 0:
@@ -133,11 +140,10 @@ class CaptureItem(Record):
         return tuple(sorted(set(value)))
 
     @model_serializer(mode="wrap")
-    def _without_default_encoding(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_later_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields that were added later appear where they are set only, so that older runs keep their ids."""
         fields: dict[str, Any] = serialise(self)
-        if self.encoding == "exact":
-            del fields["encoding"]
-        return fields
+        return {name: value for name, value in fields.items() if name not in _LATER or value != _LATER[name]}
 
 
 class CaptureSpec(Record):

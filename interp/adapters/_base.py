@@ -13,6 +13,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from interp.errors import BadInput, UnsupportedModel
 from interp.geometry import Geometry, Grid
+from interp.sites import LayerSite
 from store.records import Sample, SamplerSettings
 
 Tensor = torch.Tensor
@@ -84,6 +85,10 @@ class ModelAdapter(ABC):
         """The module in `block` that `site` is read at, or None where this block has no such site."""
         return block.get_submodule(self.modules[site]) if site in self.modules else None
 
+    def slot(self, block: torch.nn.Module, site: LayerSite) -> str:
+        """Whether `site` is the `input` or the `output` of its module in `block`."""
+        return site.slot
+
     def layers(self, site: str) -> tuple[int, ...]:
         """Layers that have `site`."""
         first = next(iter(self.denoisers().values()))
@@ -118,6 +123,7 @@ class ModelAdapter(ABC):
             latent=latent,
             latent_channels=self.channels,
             video=Grid(settings.frames, settings.height, settings.width),
+            heads=self.heads,
         )
 
     @abstractmethod
@@ -185,6 +191,11 @@ class ModelAdapter(ABC):
     def width(self) -> int:
         """Channels of the residual stream."""
         return self._config.num_attention_heads * self._config.attention_head_dim
+
+    @property
+    def heads(self) -> int:
+        """Heads of self-attention."""
+        return self._config.num_attention_heads
 
     @property
     @abstractmethod

@@ -41,6 +41,7 @@ class CogVideoX(ModelAdapter):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
     }
     layout: ClassVar[Layout] = "batch"
     text: ClassVar[Literal["none", "first", "last"]] = "first"

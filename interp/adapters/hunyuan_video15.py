@@ -30,6 +30,7 @@ class HunyuanVideo15(ModelAdapter):
         "q": "attn.norm_q",
         "k": "attn.norm_k",
         "v": "attn.to_v",
+        "z": "attn.to_out.0",
     }
     layout: ClassVar[Layout] = "named"
 

@@ -36,6 +36,7 @@ class Kandinsky5(ModelAdapter):
         "q": "self_attention.query_norm",
         "k": "self_attention.key_norm",
         "v": "self_attention.to_value",
+        "z": "self_attention.out_layer",
     }
     layout: ClassVar[Layout] = "order"
 
@@ -97,6 +98,11 @@ class Kandinsky5(ModelAdapter):
     def width(self) -> int:
         """See `ModelAdapter.width`."""
         return self._config.model_dim
+
+    @property
+    def heads(self) -> int:
+        """See `ModelAdapter.heads`."""
+        return self.width // sum(self._config.axes_dims)
 
     @property
     def patch(self) -> tuple[int, int, int]:

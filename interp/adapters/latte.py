@@ -42,6 +42,7 @@ class Latte(ModelAdapter):
         "q": "attn1.to_q",
         "k": "attn1.to_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
     }
     layout: ClassVar[Layout] = "batch"
 

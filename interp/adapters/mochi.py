@@ -25,6 +25,7 @@ class Mochi(ModelAdapter):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
     }
     layout: ClassVar[Layout] = "batch"
 

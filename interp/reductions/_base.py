@@ -8,8 +8,11 @@ from typing import ClassVar
 import torch
 
 from interp.adapters import ModelAdapter
+from interp.errors import BadSpec
 from interp.geometry import Geometry
 from interp.sites import Site
+from store.dims import STAT
+from store.records import CaptureItem
 
 Tensor = torch.Tensor
 
@@ -26,6 +29,20 @@ class Reduction(ABC):
     """Labels of the `stat` axis, where `dims` has one."""
     compressible: ClassVar[bool] = False
     """Whether the store should compress it."""
+
+    def bound(self, item: CaptureItem, geometry: Geometry) -> Reduction:
+        """This reduction with what `item` asks of it, itself where there is nothing to ask.
+
+        Raises:
+            BadSpec: if it cannot give that.
+        """
+        if item.heads is not None:
+            raise BadSpec(f"{item.site}/{item.reduction} has no heads; leave heads out, or keep head_energy")
+        return self
+
+    def labels(self) -> dict[str, object]:
+        """Labels of the axes that are neither places nor channels, as `store.RunWriter.add_array` takes them."""
+        return {STAT: list(self.stats)} if self.stats else {}
 
     def refuses(self, site: Site) -> str | None:
         """Why `site` has no such reduction, or None where it has."""

@@ -61,7 +61,9 @@ class LayerSite(Site):
     latent_grid = False
 
     slot: ClassVar[str] = "output"
-    """`input` (the hidden state that the module is given) or `output`."""
+    """`input` (the hidden state that the module is given) or `output`; see also `ModelAdapter.slot`."""
+    by_head: ClassVar[bool] = False
+    """Whether its channels are those of all heads side by side, channel = head × head_dim."""
 
     @property
     def per_layer(self) -> bool:

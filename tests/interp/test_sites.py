@@ -45,6 +45,7 @@ def _modules(block: Any) -> dict[str, tuple[Any, str]]:
         "q": (block.attn1.norm_q, "output"),
         "k": (block.attn1.norm_k, "output"),
         "v": (block.attn1.to_v, "output"),
+        "z": (block.attn1.to_out[0], "input"),
     }
 
 

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
+import xarray as xr
 
 import interp
+import store
 from interp import catalogue
 from interp.adapters import adapt
 from interp.model import finished
@@ -166,7 +168,7 @@ class AdapterContract:
                     for name, path in self.modules.items():
                         if name in self.partial and layer not in self.partial[name]:
                             continue
-                        slot, module = sites[name].slot, self.module(block, path)  # type: ignore[attr-defined]
+                        slot, module = self.slot(block, name), self.module(block, path)
 
                         def keep(
                             m: Any, args: Any, kwargs: Any, out: Any, at: Any = (name, expert, layer), slot: str = slot
@@ -207,6 +209,10 @@ class AdapterContract:
         """A block's module by its path in `modules`."""
         return block.get_submodule(path)
 
+    def slot(self, block: Any, site: str) -> str:
+        """Whether a site is what its module is given or what it returns, spelt out a second time."""
+        return "input" if site in ("resid_pre", "z") else "output"
+
     def grid(self, value: Tensor, geometry: interp.Geometry, site: str, layer: int, model: interp.Model) -> Tensor:
         """A hooked value as `[b, f, y, x, c]`."""
         from interp.adapters import Forward, Place
@@ -221,6 +227,31 @@ class AdapterContract:
         for values in run.values:
             shapes = {name: value.shape for name, value in values.velocity.items()} | {"latent": values.latent.shape}
             assert set(shapes.values()) == {(*geometry.latent, geometry.latent_channels)}, shapes
+
+    def test_a_loud_head_lights_its_own_number(self, tmp_path: Path) -> None:
+        """Values of one head a hundred times as large show in that head of `v` and `z`, wherever they are read."""
+        pipe = self.build()
+        loud = interp.load(pipe)
+        settings = self.settings(loud, steps=2)
+        heads = loud.geometry(settings).heads
+        planted = heads - 1
+        for denoiser in loud.adapter.denoisers().values():
+            for block in self.blocks(denoiser):
+                project = self.module(block, self.modules["v"])
+                with torch.no_grad():
+                    for weight in project.parameters():
+                        weight.unflatten(0, (heads, -1))[planted] *= 100
+        items = [f"{site}/{kind}" for site in "qkvz" for kind in ("head_energy", "energy")]
+        acts = store.open(tmp_path / "acts", mode="a")
+        interp.capture(loud, [tiny.sample()], interp.parse(items), into=acts, settings=settings)
+        for site in "qkvz":
+            each = acts.load(site, "head_energy").isel(run=0)
+            assert each.dims == ("step", "branch", "layer", "head", "frame", "y", "x")
+            assert each["head"].values.tolist() == list(range(heads))
+            xr.testing.assert_allclose((each**2).sum("head") ** 0.5, acts.load(site, "energy").isel(run=0), rtol=1e-4)
+            if site in "vz":
+                loudest = each.mean(("frame", "y", "x")).compute().idxmax("head")
+                assert (loudest == planted).all(), site
 
     def test_a_planted_patch_lights_its_own_token(self, model: interp.Model) -> None:
         geometry = model.geometry(self.settings(model))

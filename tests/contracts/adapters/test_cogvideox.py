@@ -22,6 +22,7 @@ class CogVideoXContract(AdapterContract):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
     }
 
     def native(self, latent_bcfyx: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ class HunyuanVideo15Contract(AdapterContract):
         "q": "attn.norm_q",
         "k": "attn.norm_k",
         "v": "attn.to_v",
+        "z": "attn.to_out.0",
     }
     refused: ClassVar = (*AdapterContract.refused, ({"guidance": 4.0}, "guider.new(guidance_scale=4)"))
 

@@ -26,6 +26,7 @@ class Kandinsky5Contract(AdapterContract):
         "q": "self_attention.query_norm",
         "k": "self_attention.key_norm",
         "v": "self_attention.to_value",
+        "z": "self_attention.out_layer",
     }
     prompt_free = ("resid_pre",)
     """A pooled prompt goes into the modulation before attention."""
@@ -79,6 +80,7 @@ class TestLatte(AdapterContract):
         "q": "attn1.to_q",
         "k": "attn1.to_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
     }
     partial: ClassVar = {"cross_attn_out": (0, 2)}
     prompts = ("gone", "walk")
@@ -107,6 +109,7 @@ class SanaContract(AdapterContract):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
     }
 
 
@@ -140,6 +143,7 @@ class TestMochi(AdapterContract):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
     }
     prompt_free = ("resid_pre",)
     """A pooled prompt goes into the modulation before attention."""
