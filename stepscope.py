@@ -90,7 +90,8 @@ def capture(
         list[str] | None,
         Parameter(
             negative="",
-            help="What to keep: SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond][@heads=0,3]; repeatable.",
+            help="What to keep: SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond][@heads=0,3], or "
+            "pattern/map@queries=FRAME:Y:X; repeatable.",
         ),
     ] = None,
     spec: Annotated[Path | None, Parameter(help="TOML file with [[capture]] tables, instead of --keep.")] = None,
@@ -505,7 +506,7 @@ def models_info(
         return
     _say(str(found))
     _print_table(*found.table())
-    _say("Bytes of one run, uncompressed: all layers and steps, one branch.")
+    _say("Bytes of one run, uncompressed: all layers, heads and steps, one branch; of pattern, one query.")
 
 
 @app.command

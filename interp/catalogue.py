@@ -24,7 +24,7 @@ from interp.planning import plan
 from interp.reductions import reductions
 from interp.sites import sites
 from interp.spec import DEFAULT
-from store.records import CaptureItem, CaptureSpec, SamplerSettings
+from store.records import CaptureItem, CaptureSpec, SamplerSettings, TokenBox
 
 
 class Traceable(NamedTuple):
@@ -66,7 +66,7 @@ def refused() -> list[Refused]:
 
 
 class Cost(NamedTuple):
-    """What one site through one reduction takes: all layers and steps, one branch."""
+    """What one site through one reduction takes: all layers, heads and steps, one branch; of `pattern` one query."""
 
     site: str
     reduction: str
@@ -229,9 +229,11 @@ def cost(model: Model, settings: SamplerSettings | None = None) -> Costs:
 
 def _cost(model: Model, settings: SamplerSettings, site: str, reduction: str) -> Cost | None:
     """One line of the table, or None where the model has no such site or the site no such reduction."""
-    spec = CaptureSpec(items=(CaptureItem(site=site, reduction=reduction),))
+    first = TokenBox(frame=(0, 0), y=(0, 0), x=(0, 0))
+    queries = (first,) if sites[site].attention else None
+    spec = CaptureSpec(items=(CaptureItem(site=site, reduction=reduction, queries=queries),))
     try:
-        (array,) = plan(model.adapter, spec, settings).arrays
+        array = plan(model.adapter, spec, settings).arrays[0]
     except BadSpec:
         return None
     dtype = str(array.dtype).removeprefix("torch.")

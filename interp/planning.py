@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -75,8 +75,19 @@ def plan(adapter: ModelAdapter, spec: CaptureSpec, settings: SamplerSettings) ->
     """
     adapter.check(settings)
     geometry = adapter.geometry(settings)
-    arrays = tuple(_array(item, adapter, geometry, settings) for item in spec.items)
-    return Plan(geometry, arrays)
+    arrays = (array for item in spec.items for array in _arrays(item, adapter, geometry, settings))
+    return Plan(geometry, tuple(arrays))
+
+
+def _arrays(
+    item: CaptureItem, adapter: ModelAdapter, geometry: Geometry, settings: SamplerSettings
+) -> Iterator[ArrayPlan]:
+    """The array of an item, and those that come with it."""
+    first = _array(item, adapter, geometry, settings)
+    yield first
+    for reduction in first.reduction.beside(adapter):
+        cell, dtype = reduction.shape(first.site, geometry), reduction.dtype(first.dtype)
+        yield first._replace(reduction=reduction, cell=cell, dtype=dtype, encoding="exact")
 
 
 def _array(item: CaptureItem, adapter: ModelAdapter, geometry: Geometry, settings: SamplerSettings) -> ArrayPlan:

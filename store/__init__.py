@@ -55,6 +55,7 @@ from store.records import (
     SamplerSettings,
     Score,
     StepInfo,
+    TokenBox,
     digest,
 )
 from store.run_writer import RunWriter
@@ -103,6 +104,7 @@ __all__ = [
     "StoreInfo",
     "StoreNotFound",
     "StoreUnreachable",
+    "TokenBox",
     "UnknownArray",
     "UnknownLabel",
     "digest",

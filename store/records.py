@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    NonNegativeInt,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
@@ -105,7 +106,31 @@ class SamplerSettings(Record):
     """The scheduler's own configuration."""
 
 
-_LATER: Final[Json] = {"encoding": "exact", "heads": None}
+Span = tuple[NonNegativeInt, NonNegativeInt]
+"""First and last of some numbers in a row."""
+
+
+class TokenBox(Record):
+    """Tokens whose attention is kept: a box of the token grid."""
+
+    frame: Span | None = None
+    """Latent frames, both ends included; None for all."""
+    y: Span | None = None
+    """Rows, both ends included; None for all."""
+    x: Span | None = None
+    """Columns, both ends included; None for all."""
+    mean: bool = False
+    """Whether the box is one query, the mean of its tokens' attention; else each token is one."""
+
+    @field_validator("frame", "y", "x")
+    @classmethod
+    def _in_order(cls, value: Span | None) -> Span | None:
+        if value is not None and value[1] < value[0]:
+            raise ValueError(f"a span goes from its first to its last, not from {value[0]} to {value[1]}")
+        return value
+
+
+_LATER: Final[Json] = {"encoding": "exact", "heads": None, "queries": None}
 """Fields of `CaptureItem` that it has not always had, and their defaults."""
 
 
@@ -127,6 +152,9 @@ class CaptureItem(Record):
     heads: tuple[int, ...] | Literal["mean"] | None = None
     """Attention heads kept by themselves, sorted; None keeps all. `mean`, where the reduction has it, keeps one array,
     the mean over all heads."""
+
+    queries: tuple[TokenBox, ...] | None = None
+    """Tokens whose attention is kept, for `pattern/map`; keys are all tokens."""
 
     @field_validator("layers", "steps", "heads")
     @classmethod

@@ -67,6 +67,8 @@ class ModelAdapter(ABC):
     """Branches of the forwards of one step, where the layout is `order`."""
     text: ClassVar[Literal["none", "first", "last"]] = "none"
     """Where text tokens lie in a value that holds text and video tokens."""
+    joint: ClassVar[bool] = False
+    """Whether text tokens are among the keys of self-attention."""
     head_axis: ClassVar[int] = 2
     """Axis of the heads in a value of four axes: 1 for `[b, head, n, d]`, 2 for `[b, n, head, d]`."""
 

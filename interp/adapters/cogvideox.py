@@ -42,8 +42,10 @@ class CogVideoX(ModelAdapter):
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
         "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
     layout: ClassVar[Layout] = "batch"
+    joint: ClassVar[bool] = True
     text: ClassVar[Literal["none", "first", "last"]] = "first"
     head_axis: ClassVar[int] = 1
 

@@ -44,8 +44,10 @@ class HunyuanVideo(ModelAdapter):
         "k": "attn.norm_k",
         "v": "attn.to_v",
         "z": "attn.to_out.0",
+        "pattern": "attn",
     }
     layout: ClassVar[Layout] = "order"
+    joint: ClassVar[bool] = True
     text: ClassVar[Literal["none", "first", "last"]] = "last"
 
     def blocks(self, denoiser: Any) -> Sequence[torch.nn.Module]:

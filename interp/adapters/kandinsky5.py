@@ -37,6 +37,7 @@ class Kandinsky5(ModelAdapter):
         "k": "self_attention.key_norm",
         "v": "self_attention.to_value",
         "z": "self_attention.out_layer",
+        "pattern": "self_attention",
     }
     layout: ClassVar[Layout] = "order"
 

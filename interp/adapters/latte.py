@@ -43,6 +43,7 @@ class Latte(ModelAdapter):
         "k": "attn1.to_k",
         "v": "attn1.to_v",
         "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
     layout: ClassVar[Layout] = "batch"
 

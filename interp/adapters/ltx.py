@@ -33,6 +33,7 @@ class LTX(ModelAdapter):
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
         "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
     layout: ClassVar[Layout] = "batch"
 

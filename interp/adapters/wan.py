@@ -47,6 +47,7 @@ class Wan(ModelAdapter):
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
         "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
     layout: ClassVar[Layout] = "named"
 

@@ -7,9 +7,9 @@ import torch
 from interp.adapters import ModelAdapter
 from interp.geometry import Geometry
 from interp.reductions import Reduction, reductions
-from interp.reductions._base import Tensor
+from interp.reductions._base import Tensor, no_queries
 from interp.reductions._heads import numbers_of
-from interp.sites import LayerSite, Site
+from interp.sites import Site
 from store.dims import FRAME, HEAD, X, Y
 from store.records import CaptureItem
 
@@ -32,12 +32,11 @@ class HeadEnergy(Reduction):
 
     def refuses(self, site: Site) -> str | None:
         """See `Reduction.refuses`."""
-        if isinstance(site, LayerSite) and site.by_head:
-            return None
-        return "only q, k, v and z are made of heads"
+        return None if site.by_head else "only q, k, v and z are made of heads"
 
     def bound(self, item: CaptureItem, geometry: Geometry) -> HeadEnergy:
         """See `Reduction.bound`."""
+        no_queries(item)
         return HeadEnergy(numbers_of(item, geometry), geometry.heads)
 
     def labels(self) -> dict[str, object]:

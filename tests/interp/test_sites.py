@@ -15,7 +15,7 @@ from interp.reductions.project import COMPONENTS, directions
 from interp.sites import LayerSite, StepValues, sites
 from tests import tiny
 
-LAYER_SITES = [site for site in sites if isinstance(site, LayerSite)]
+LAYER_SITES = [site for site in sites if isinstance(site, LayerSite) and not site.attention]
 
 
 class Heard:

@@ -24,8 +24,10 @@ class HunyuanVideoContract(AdapterContract):
         "k": "attn.norm_k",
         "v": "attn.to_v",
         "z": "attn.to_out.0",
+        "pattern": "attn",
     }
     partial: ClassVar = {"mlp_out": (0, 1)}
+    joint = True
     prompt_free = ("resid_pre",)
     """A pooled prompt goes into the modulation before attention."""
 
