@@ -29,8 +29,10 @@ class ChannelStats(Reduction):
         tokens_nc = value_fyxc.flatten(0, 2)
         mean = tokens_nc.mean(dim=0, dtype=torch.float32)
         square = torch.linalg.vector_norm(tokens_nc, dim=0, dtype=torch.float32).square() / len(tokens_nc)
-        # Along the first axis, `aminmax` takes more than twice the time of both on a CPU.
-        absmax = torch.maximum(tokens_nc.amax(dim=0), -tokens_nc.amin(dim=0)).float()
+        # One reading of the tokens; but along the first axis, a CPU takes 2.7 times as long for it as for two.
+        on_cpu = tokens_nc.device.type == "cpu"
+        low, high = (tokens_nc.amin(dim=0), tokens_nc.amax(dim=0)) if on_cpu else tokens_nc.aminmax(dim=0)
+        absmax = torch.maximum(-low, high).float()
         return torch.stack([mean, (square - mean.square()).clamp_min(0).sqrt(), absmax])
 
 
