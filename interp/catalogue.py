@@ -6,6 +6,7 @@ import copy
 import importlib
 import json
 import math
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,14 +164,7 @@ def skeleton(name_or_path: str | Path, *, dtype: torch.dtype = torch.bfloat16, r
     source = str(folder or name_or_path)
     defaults: dict[str, Any] = {}
     try:
-        config: Any = DiffusionPipeline.load_config(source, revision=revision)
-        index: dict[str, Any] = dict(config)
-        kind = getattr(diffusers, str(index["_class_name"]), None)
-        if kind is None:
-            raise UnsupportedModel(f"the installed diffusers has no {index['_class_name']}, which {source} needs")
-        pipeline = kind(
-            **{name: _component(source, name, value, dtype, revision) for name, value in _expected(kind, index)}
-        )
+        pipeline = _without_weights(source, dtype, revision)
         if folder and (folder / bundled.DEFAULTS_FILE).exists():
             defaults |= json.loads((folder / bundled.DEFAULTS_FILE).read_text())
         if variant:
@@ -238,6 +232,19 @@ def _cost(model: Model, settings: SamplerSettings, site: str, reduction: str) ->
         return None
     dtype = str(array.dtype).removeprefix("torch.")
     return Cost(site, reduction, dtype, array.cell, len(array.layers), array.nbytes)
+
+
+def _without_weights(source: str, dtype: torch.dtype, revision: str | None) -> Any:
+    """The pipeline of a folder or hub id, made from configurations alone."""
+    with warnings.catch_warnings():  # diffusers hands an argument on that the hub's client no longer knows
+        warnings.filterwarnings("ignore", message="The `local_dir_use_symlinks` argument", category=UserWarning)
+        config: Any = DiffusionPipeline.load_config(source, revision=revision)
+        index: dict[str, Any] = dict(config)
+        kind = getattr(diffusers, str(index["_class_name"]), None)
+        if kind is None:
+            raise UnsupportedModel(f"the installed diffusers has no {index['_class_name']}, which {source} needs")
+        expected = _expected(kind, index)
+        return kind(**{name: _component(source, name, value, dtype, revision) for name, value in expected})
 
 
 def _expected(kind: type[DiffusionPipeline], index: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -9,7 +9,7 @@ Importing it, and writing, needs neither DuckDB nor Zarr, xarray or torch.
 """
 
 from store import dims
-from store.acts import ActivationStore, ArraySize, StoreInfo, open
+from store.acts import ActivationStore, ArraySize, StoreInfo, free, open
 from store.asking import Asking
 from store.errors import (
     AccessDenied,
@@ -109,6 +109,7 @@ __all__ = [
     "UnknownLabel",
     "digest",
     "dims",
+    "free",
     "open",
     "take_provenance",
 ]
