@@ -14,6 +14,7 @@ from interp.errors import (
     UnknownName,
     UnsupportedModel,
 )
+from interp.forecast import Forecast, foresee
 from interp.geometry import Geometry, Grid
 from interp.loading import load
 from interp.lora import Lora
@@ -33,6 +34,7 @@ __all__ = [
     "BadInput",
     "BadSpec",
     "Captured",
+    "Forecast",
     "Geometry",
     "Grid",
     "InterpError",
@@ -46,6 +48,7 @@ __all__ = [
     "UnsupportedModel",
     "capture",
     "custom_sample",
+    "foresee",
     "load",
     "numbers",
     "parse",

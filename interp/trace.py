@@ -20,6 +20,8 @@ from nnsight.intervention.interleaver import Mediator
 
 from interp import noise
 from interp.adapters import Forward, ModelAdapter, Place
+from interp.attention import Attended, Watch
+from interp.errors import UnsupportedModel
 from interp.geometry import Geometry
 from interp.recorder import Label
 from interp.sites import LayerSite, StepValues
@@ -37,8 +39,8 @@ class Listener(Protocol):
         """Whether `layer` should be called for this value."""
         ...
 
-    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> None:
-        """One value of a layer's site."""
+    def layer(self, site: str, label: Label, value_fyxc: Any) -> None:
+        """One value of a layer's site: a tensor, or of a site with `attention` an `Attended`."""
         ...
 
     def step(self, values: StepValues) -> None:
@@ -160,6 +162,7 @@ class _Observer:
         self._forwards = 0
         self._predicted: dict[str, Tensor] = {}
         self._calls: list[dict[str, Any]] = []
+        self._watching: _Attention | None = None
 
     def subscriptions(self) -> dict[str, list[Callable[[Any], None]]]:
         """Location → who is shown its value (nnsight asks once a run)."""
@@ -173,8 +176,13 @@ class _Observer:
             for site, layers in self._sites:
                 for layer in layers:
                     module = self._adapter.module(blocks[layer], site.name)
-                    location = f"{ROOT}.{expert}.{names[id(module)]}.{site.slot}"
-                    wanted.setdefault(location, []).append(self._layer_ran(site, layer))
+                    slot = self._adapter.slot(blocks[layer], site)
+                    location = f"{ROOT}.{expert}.{names[id(module)]}"
+                    if site.attention:
+                        wanted.setdefault(f"{location}.input", []).append(self._attention_starts(site, layer))
+                        wanted.setdefault(f"{location}.output", []).append(self._attention_ends)
+                    else:
+                        wanted.setdefault(f"{location}.{slot}", []).append(self._layer_ran(site, layer, slot))
             wanted[f"{ROOT}.{expert}.output"] = [self._denoiser_ends]
         wanted[f"{ROOT}.{SCHEDULER}.input"] = [self._scheduler_starts]
         wanted[f"{ROOT}.{SCHEDULER}.output"] = [self._scheduler_ends]
@@ -195,18 +203,41 @@ class _Observer:
 
         return show
 
-    def _layer_ran(self, site: LayerSite, layer: int) -> Callable[[Any], None]:
+    def _layer_ran(self, site: LayerSite, layer: int, slot: str) -> Callable[[Any], None]:
         def show(value: Any) -> None:
             assert self._forward is not None
             labels = [Label(len(self.steps), branch, self._forward.expert, layer) for branch in self._branches]
             if not any(self._listener.wants(site.name, label) for label in labels):
                 return
-            hidden = self._adapter.hidden(value, site.slot)
+            hidden = self._adapter.hidden(value, slot)
             grid = self._adapter.tokens(hidden, self._geometry, Place(site.name, layer, self._forward))
             for row, label in enumerate(labels):
                 self._listener.layer(site.name, label, grid[row])
 
         return show
+
+    def _attention_starts(self, site: LayerSite, layer: int) -> Callable[[Any], None]:
+        def show(value: Any) -> None:
+            assert self._forward is not None
+            labels = [Label(len(self.steps), branch, self._forward.expert, layer) for branch in self._branches]
+            if any(self._listener.wants(site.name, label) for label in labels):
+                place = Place(site.name, layer, self._forward)
+                self._watching = _Attention(self._adapter, self._geometry, self._listener, place, labels)
+                self._watching.__enter__()
+
+        return show
+
+    def _attention_ends(self, value: Any) -> None:
+        if self._watching is not None:
+            watching = self._watching
+            self.close()
+            watching.check()
+
+    def close(self) -> None:
+        """End what a module that raised has left open."""
+        if self._watching is not None:
+            self._watching.__exit__(None, None, None)
+            self._watching = None
 
     def _denoiser_ends(self, value: Any) -> None:
         assert self._forward is not None
@@ -244,6 +275,52 @@ class _Observer:
         self._forwards, self._predicted, self._calls = 0, {}, []
 
 
+class _Attention(Watch):
+    """One self-attention while it runs: its rows are shown as they go into the softmax, in one call or several."""
+
+    def __init__(
+        self, adapter: ModelAdapter, geometry: Geometry, listener: Listener, place: Place, labels: list[Label]
+    ) -> None:
+        super().__init__(self._called)
+        self._adapter, self._geometry, self._listener, self._place = adapter, geometry, listener, place
+        self._labels = labels
+        self._seen = 0
+
+    def check(self) -> None:
+        """Refuse an attention that did not go through PyTorch's softmax attention, or not as often as it has rows."""
+        if self._seen != len(self._labels):
+            raise UnsupportedModel(
+                f"the self-attention of layer {self._place.layer} showed {self._seen} of {len(self._labels)} rows; "
+                "pattern needs PyTorch's scaled_dot_product_attention: set the attention backend to native"
+            )
+
+    def _called(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> None:
+        rows, tokens = query.shape[0], query.shape[2]
+        if is_causal or key.shape[2] != tokens:
+            raise UnsupportedModel(f"the self-attention of layer {self._place.layer} is causal or has other keys")
+        index = torch.arange(rows * tokens).view(rows, tokens, 1)
+        at_bfyx = self._adapter.tokens(index, self._geometry, self._place)[..., 0]
+        if not self._adapter.joint and at_bfyx.numel() < index.numel():
+            raise UnsupportedModel(f"the self-attention of layer {self._place.layer} has keys that are no video tokens")
+        mask = None if attn_mask is None else attn_mask[(None,) * (4 - attn_mask.ndim)]
+        for at_fyx in at_bfyx:
+            label = self._labels[self._seen]
+            self._seen += 1
+            if self._listener.wants(self._place.site, label):
+                used = query.shape[-1] ** -0.5 if scale is None else scale
+                self._listener.layer(self._place.site, label, Attended(query, key, mask, used, at_fyx))
+
+
 @contextmanager
 def _prepared(adapter: ModelAdapter, scheduler_step: _SchedulerStep, observer: _Observer) -> Iterator[None]:
     """The pipeline with its scheduler and its cache contexts made visible, for the time of one run."""
@@ -251,6 +328,7 @@ def _prepared(adapter: ModelAdapter, scheduler_step: _SchedulerStep, observer: _
     scheduler = pipeline.scheduler
     noise.supported(scheduler)
     with ExitStack() as stack:
+        stack.callback(observer.close)
         stack.enter_context(_replaced(scheduler, "step", _VisibleStep(scheduler_step, scheduler, adapter)))
         for denoiser in adapter.denoisers().values():
             if hasattr(denoiser, "cache_context"):

@@ -13,6 +13,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from interp.errors import BadInput, UnsupportedModel
 from interp.geometry import Geometry, Grid
+from interp.sites import LayerSite
 from store.records import Sample, SamplerSettings
 
 Tensor = torch.Tensor
@@ -53,8 +54,13 @@ def block_sites(
     q: str = "norm_q",
     k: str = "norm_k",
     v: str = "to_v",
+    z: str = "to_out.0",
+    pattern: bool = True,
 ) -> dict[str, str]:
-    """`ModelAdapter.modules` of blocks that are built as most are; `q`, `k` and `v` lie in the module of attention."""
+    """`ModelAdapter.modules` of blocks that are built as most are.
+
+    `q`, `k`, `v` and `z` lie in the module of attention; `pattern` is false where that is no softmax over all keys.
+    """
     return {
         "resid_pre": "",
         "resid_post": "",
@@ -64,6 +70,8 @@ def block_sites(
         "q": f"{attention}.{q}",
         "k": f"{attention}.{k}",
         "v": f"{attention}.{v}",
+        "z": f"{attention}.{z}",
+        **({"pattern": attention} if pattern else {}),
     }
 
 
@@ -90,6 +98,8 @@ class ModelAdapter(ABC):
     """Where text tokens, or those of a history, lie in a value that holds them and the video's."""
     schedulers: ClassVar[Literal["one", "copies"]] = "one"
     """Whether it is the pipeline's scheduler that makes the steps, or copies of it, one for each latent frame."""
+    joint: ClassVar[bool] = False
+    """Whether other tokens than the video's, text or a history, are among the keys of self-attention."""
     head_axis: ClassVar[int] = 2
     """Axis of the heads in a value of four axes: 1 for `[b, head, n, d]`, 2 for `[b, n, head, d]`."""
 
@@ -107,6 +117,10 @@ class ModelAdapter(ABC):
     def module(self, block: torch.nn.Module, site: str) -> torch.nn.Module | None:
         """The module in `block` that `site` is read at, or None where this block has no such site."""
         return block.get_submodule(self.modules[site]) if site in self.modules else None
+
+    def slot(self, block: torch.nn.Module, site: LayerSite) -> str:
+        """Whether `site` is the `input` or the `output` of its module in `block`."""
+        return site.slot
 
     def layers(self, site: str) -> tuple[int, ...]:
         """Layers that have `site`."""
@@ -142,6 +156,7 @@ class ModelAdapter(ABC):
             latent=latent,
             latent_channels=self.channels,
             video=Grid(settings.frames, settings.height, settings.width),
+            heads=self.heads,
         )
 
     @abstractmethod
@@ -220,6 +235,11 @@ class ModelAdapter(ABC):
     def width(self) -> int:
         """Channels of the residual stream."""
         return self._config.num_attention_heads * self._config.attention_head_dim
+
+    @property
+    def heads(self) -> int:
+        """Heads of self-attention."""
+        return self._config.num_attention_heads
 
     @property
     @abstractmethod

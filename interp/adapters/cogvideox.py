@@ -36,6 +36,7 @@ class CogVideoX(ModelAdapter):
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "CogVideoXPipeline")
     modules: ClassVar[Mapping[str, str]] = block_sites()
     layout: ClassVar[Layout] = "batch"
+    joint: ClassVar[bool] = True
     text: ClassVar[Literal["none", "first", "last"]] = "first"
     head_axis: ClassVar[int] = 1
 

@@ -20,7 +20,8 @@ class Cosmos3(ModelAdapter):
 
     Values have no batch: a forward is one branch. Text runs through the same blocks on weights of its own, and every
     site holds the video alone. Several heads share keys and values, which are therefore narrower than the stream and
-    left out; so is `q`, where all heads together are not as wide as the stream.
+    left out; so are `q` and `z`, where all heads together are not as wide as the stream. There is no `pattern`: text
+    has an attention of its own, and the keys that the video looks at are more than its queries.
 
     Latent frame 0 is the picture from the start, and its velocity is 0. A checker that is not that of
     `cosmos_guardrail` is not asked.
@@ -33,6 +34,7 @@ class Cosmos3(ModelAdapter):
         "attn_out": "self_attn",
         "mlp_out": "mlp_moe_gen",
         "q": "self_attn.norm_added_q",
+        "z": "self_attn.to_add_out",
     }
     layout: ClassVar[Layout] = "named"
 
@@ -44,7 +46,7 @@ class Cosmos3(ModelAdapter):
         """See `ModelAdapter.module`."""
         config = self._config
         narrow = config.num_attention_heads * config.head_dim != config.hidden_size
-        return None if site == "q" and narrow else super().module(block, site)
+        return None if site in ("q", "z") and narrow else super().module(block, site)
 
     def rows(self, given: Mapping[str, Any]) -> int:
         """See `ModelAdapter.rows`."""
@@ -53,7 +55,7 @@ class Cosmos3(ModelAdapter):
     def hidden(self, value: Any, slot: str) -> Tensor:
         """See `ModelAdapter.hidden`; text comes first, then video, and neither has a batch."""
         if slot == "input":
-            value = value[0]
+            return value[0][:2][-1][None]  # some modules are given the video alone
         return (value[1] if isinstance(value, tuple) else value)[None]
 
     def defaults(self) -> dict[str, Any]:

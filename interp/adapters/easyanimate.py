@@ -28,6 +28,7 @@ class EasyAnimate(ModelAdapter):
     pipelines: ClassVar[tuple[str, ...]] = (INPAINT, "EasyAnimatePipeline")
     modules: ClassVar[Mapping[str, str]] = block_sites()
     layout: ClassVar[Layout] = "batch"
+    joint: ClassVar[bool] = True
     text: ClassVar[Literal["none", "first", "last"]] = "first"
     head_axis: ClassVar[int] = 1
 

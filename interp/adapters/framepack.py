@@ -24,7 +24,8 @@ class Framepack(HunyuanVideo):
     Longer videos are made window by window, each denoised from the start behind what the others left; one of a single
     window is the picture and `(frames − 1) / time` latent frames, nine for the released weights. The picture is a frame
     of the history, in the same stream as the noise: it is captured as latent frame 0, where x_s is the picture and the
-    velocity 0. The rest of the history, which is empty, is left out.
+    velocity 0. The rest of the history, which is empty, is left out, and attention
+    to it counts as attention to the text.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("HunyuanVideoFramepackPipeline",)

@@ -14,10 +14,12 @@ class Helios(Wan):
     """`HeliosPipeline`, one window long, with the picture as its history.
 
     Longer videos are made window by window, each denoised from the start behind what the others left; the released
-    weights make nine latent frames at a time. Tokens of the history lie before the video's, and are left out.
+    weights make nine latent frames at a time. Tokens of the history lie before the video's, and are left out; attention
+    to them is what `pattern/text` holds.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("HeliosPipeline",)
+    joint: ClassVar[bool] = True
     text: ClassVar[Literal["none", "first", "last"]] = "first"
 
     def defaults(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from interp.adapters._base import (
 )
 from interp.errors import BadInput
 from interp.geometry import Geometry
+from interp.sites import LayerSite
 from store.records import Sample, SamplerSettings
 
 TEXT = "HunyuanVideoPipeline"
@@ -33,8 +34,8 @@ class HunyuanVideo(ModelAdapter):
     """`HunyuanVideoPipeline`, `HunyuanVideoImageToVideoPipeline` and `HunyuanSkyreelsImageToVideoPipeline`.
 
     Layers are the blocks of two streams and then those of one. A block of one stream has no `mlp_out`: its attention
-    and its MLP share one output projection, so its `attn_out` is what attention hands to that. There q, k and v hold
-    text behind video.
+    and its MLP share one output projection, so its `attn_out` is what attention hands to that, the same as its `z`.
+    There q, k and v hold text behind video.
 
     Where the transformer takes the guidance scale as an input (`guidance_embeds`), only the cond branch runs and the
     scale in force is 1. Otherwise, and always with SkyReels, guidance is a second forward under the negative prompt.
@@ -47,6 +48,7 @@ class HunyuanVideo(ModelAdapter):
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, TEXT, SKYREELS)
     modules: ClassVar[Mapping[str, str]] = block_sites("attn")
     layout: ClassVar[Layout] = "order"
+    joint: ClassVar[bool] = True
     text: ClassVar[Literal["none", "first", "last"]] = "last"
 
     def blocks(self, denoiser: Any) -> Sequence[torch.nn.Module]:
@@ -55,7 +57,13 @@ class HunyuanVideo(ModelAdapter):
 
     def module(self, block: torch.nn.Module, site: str) -> torch.nn.Module | None:
         """See `ModelAdapter.module`."""
-        return None if site == "mlp_out" and not hasattr(block, "ff") else super().module(block, site)
+        if hasattr(block, "ff") or site not in ("mlp_out", "z"):
+            return super().module(block, site)
+        return super().module(block, "attn_out") if site == "z" else None
+
+    def slot(self, block: torch.nn.Module, site: LayerSite) -> str:
+        """See `ModelAdapter.slot`."""
+        return "output" if site.name == "z" and not hasattr(block, "ff") else super().slot(block, site)
 
     def defaults(self) -> dict[str, Any]:
         """The pipelines' own defaults, but for guidance where theirs is none."""

@@ -23,6 +23,7 @@ class HunyuanVideo15(GuidedByGuider):
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "HunyuanVideo15Pipeline")
     modules: ClassVar[Mapping[str, str]] = block_sites("attn")
+    joint: ClassVar[bool] = True
 
     def defaults(self) -> dict[str, Any]:
         """The pipelines' own defaults: 16:9 at the size that the transformer was made for, 121 frames, 50 steps."""

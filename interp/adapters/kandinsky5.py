@@ -38,7 +38,13 @@ class Kandinsky5(ModelAdapter):
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "Kandinsky5T2VPipeline")
     modules: ClassVar[Mapping[str, str]] = block_sites(
-        "self_attention", cross="cross_attention", mlp="feed_forward", q="query_norm", k="key_norm", v="to_value"
+        "self_attention",
+        cross="cross_attention",
+        mlp="feed_forward",
+        q="query_norm",
+        k="key_norm",
+        v="to_value",
+        z="out_layer",
     )
     layout: ClassVar[Layout] = "order"
 
@@ -100,6 +106,11 @@ class Kandinsky5(ModelAdapter):
     def width(self) -> int:
         """See `ModelAdapter.width`."""
         return self._config.model_dim
+
+    @property
+    def heads(self) -> int:
+        """See `ModelAdapter.heads`."""
+        return self.width // sum(self._config.axes_dims)
 
     @property
     def patch(self) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ class Kandinsky6(Kandinsky5):
 
     What is captured is the video's stream. Sound is made where the pipeline has what it takes, and meets the video in a
     block between `cross_attn_out` and `mlp_out`. The picture is a frame behind the video's last, in the latents and in
-    the tokens, and is left out of both.
+    the tokens, and is left out of both; attention to it is what `pattern/text` holds.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("Kandinsky6TI2VAPipeline",)
@@ -25,6 +25,7 @@ class Kandinsky6(Kandinsky5):
         site: path and f"video_dec_block.{path}" for site, path in Kandinsky5.modules.items()
     }
     layout: ClassVar[Layout] = "named"
+    joint: ClassVar[bool] = True
 
     def defaults(self) -> dict[str, Any]:
         """The pipeline's own defaults (512×768, 121 frames, 50 steps, guidance 5)."""

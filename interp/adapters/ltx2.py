@@ -30,8 +30,9 @@ class LTX2(LTX):
     """`LTX2Pipeline`, `LTX2ImageToVideoPipeline` and `LTX2ConditionPipeline` with the picture as frame 0.
 
     What is captured is the video's stream. Sound meets it in a block between `cross_attn_out` and `mlp_out`, so that
-    `resid_post` holds what the video heard. Guidance is the plain one: the pipelines' defaults would run two more
-    forwards a step, for spatio-temporal and for modality guidance, and rescale.
+    `resid_post` holds what the video heard. Where heads have gates (`gated_attn`), `z` is behind them. Guidance is the
+    plain one: the pipelines' defaults would run two more forwards a step, for spatio-temporal and for modality
+    guidance, and rescale.
 
     Image to video holds latent frame 0 fixed, as LTX-Video does; the condition pipeline shows it to the scheduler with
     velocity 0.

@@ -19,6 +19,7 @@ class Mochi(ModelAdapter):
     pipelines: ClassVar[tuple[str, ...]] = ("MochiPipeline",)
     modules: ClassVar[Mapping[str, str]] = block_sites()
     layout: ClassVar[Layout] = "batch"
+    joint: ClassVar[bool] = True
 
     def defaults(self) -> dict[str, Any]:
         """The pipeline's own defaults (480×848, 19 frames, 64 steps, guidance 4.5)."""

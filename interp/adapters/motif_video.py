@@ -10,6 +10,7 @@ import torch
 from interp.adapters import adapters
 from interp.adapters._base import Tensor, block_sites, picture, pixels, question, without
 from interp.adapters._guider import GuidedByGuider
+from interp.sites import LayerSite
 from store.records import Sample, SamplerSettings
 
 IMAGE = "MotifVideoImage2VideoPipeline"
@@ -20,12 +21,14 @@ class MotifVideo(GuidedByGuider):
 
     Layers are the blocks of two streams and then those of one, the last `num_decoder_layers` of which begin anew from
     the latents' patches and attend to what the others made of the video in the place of the text. A block of one stream
-    has no `mlp_out`, and its q, k and v hold text (or that video) behind video. Blocks without attention to the text
-    alone have no `cross_attn_out`.
+    has no `mlp_out`, and its q, k and v hold text (or that video) behind video; its `attn_out` is what attention hands
+    to the projection that it shares with the MLP, the same as its `z`. Blocks without attention to the text alone have
+    no `cross_attn_out`.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "MotifVideoPipeline")
     modules: ClassVar[Mapping[str, str]] = block_sites("attn", cross="cross_attn")
+    joint: ClassVar[bool] = True
     text: ClassVar[Literal["none", "first", "last"]] = "last"
 
     def blocks(self, denoiser: Any) -> Sequence[torch.nn.Module]:
@@ -36,7 +39,11 @@ class MotifVideo(GuidedByGuider):
         """See `ModelAdapter.module`."""
         if site in ("cross_attn_out", "mlp_out"):
             return getattr(block, self.modules[site], None)
-        return super().module(block, site)
+        return super().module(block, "attn_out" if site == "z" and not hasattr(block, "ff") else site)
+
+    def slot(self, block: torch.nn.Module, site: LayerSite) -> str:
+        """See `ModelAdapter.slot`."""
+        return "output" if site.name == "z" and not hasattr(block, "ff") else super().slot(block, site)
 
     def defaults(self) -> dict[str, Any]:
         """The pipelines' own defaults (736×1280, 121 frames, 50 steps)."""

@@ -31,11 +31,12 @@ class SanaVideo(ModelAdapter):
     """`SanaVideoPipeline` and `SanaImageToVideoPipeline` with the VAE of Wan, at exactly the size that is asked for.
 
     Image to video holds latent frame 0 fixed and shows the scheduler the others only: there x_s is the picture and the
-    guided velocity 0. Attention is linear, so that q and k are what goes into its kernel, before rotation.
+    guided velocity 0. Attention is linear, so that q and k are what goes into its kernel, before rotation, and there is
+    no `pattern`.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "SanaVideoPipeline")
-    modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2")
+    modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2", pattern=False)
     layout: ClassVar[Layout] = "batch"
 
     def defaults(self) -> dict[str, Any]:

@@ -123,20 +123,20 @@ def cosmos(*, video: bool = False) -> Any:
     )
 
 
-def cosmos3(*, heads: int = 2) -> Cosmos3OmniPipeline:
+def cosmos3(*, heads: int = 4) -> Cosmos3OmniPipeline:
     """Heads that share keys and values; not without a system message, as released."""
     torch.manual_seed(0)
     denoiser = Cosmos3OmniTransformer(
-        head_dim=16,
+        head_dim=8,
         hidden_size=32,
         intermediate_size=48,
         latent_channel=LATENT,
         patch_latent_dim=4 * LATENT,
         num_attention_heads=heads,
         num_hidden_layers=3,
-        num_key_value_heads=1,
+        num_key_value_heads=heads // 2,
         vocab_size=48,
-        rope_axes_dim=(4, 2, 2),
+        rope_axes_dim=(2, 1, 1),
     ).eval()
     return Cosmos3OmniPipeline(
         transformer=denoiser,

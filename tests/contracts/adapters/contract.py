@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import interp
-from interp import catalogue
+import store
+from interp import attention, catalogue
 from interp.adapters import adapt
 from interp.model import finished, videos
 from interp.sites import LayerSite, sites
 from tests import tiny
-from tests.contracts.adapters.support import BEFORE_ATTENTION, Keep, Traced, replaced_draw
+from tests.contracts.adapters.support import (
+    BEFORE_ATTENTION,
+    HEADS,
+    QUERIES,
+    Keep,
+    Traced,
+    dense_softmax,
+    replaced_draw,
+)
 
 Tensor = torch.Tensor
+
+
+def _begin(here: list[Any], place: Any, *args: Any) -> None:
+    here.append(place)
+
+
+def _end(here: list[Any], *args: Any) -> None:
+    here.clear()
 
 
 class AdapterContract:
@@ -57,6 +78,24 @@ class AdapterContract:
     """Whether the scheduler counts its timesteps upwards."""
     draws: ClassVar[Any] = None
     """The pipeline's module, where it cannot be given its starting noise: the first that it draws is replaced."""
+
+    joint: ClassVar[bool] = False
+    """Whether text or a history is among the keys of self-attention."""
+    others: ClassVar[bool] = True
+    """Whether a pipeline of a family with such keys has them."""
+    text_first: ClassVar[bool] = False
+    """Whether they lie before the video's."""
+    heads_first: ClassVar[bool] = False
+    """Whether q and k hold heads before tokens."""
+    sharing: ClassVar[int] = 1
+    """Heads that share a head of values."""
+    looking: ClassVar[tuple[tuple[int, int, int], tuple[int, int, int]]] = ((0, 1, 1), (1, 2, 2))
+    """Token whose query, and token whose key, are planted in layer 0: at most one apart on each axis."""
+
+    @property
+    def tensors(self) -> list[str]:
+        """Layer sites whose values are tensors."""
+        return [name for name in self.modules if name != "pattern"]
 
     def native(self, latent_bcfyx: Tensor) -> Tensor:
         """Starting noise as the pipeline takes it."""
@@ -115,7 +154,7 @@ class AdapterContract:
                 assert model.adapter.layers(site.name) == there, site.name
 
     def test_values_labels_and_video_are_those_of_plain_hooks_bit_for_bit(self, model: interp.Model) -> None:
-        run = self.trace(model, list(self.modules))
+        run = self.trace(model, self.tensors)
         plain = self.build()
         adapter, settings = adapt(plain), self.settings(model)
         geometry = model.geometry(settings)
@@ -123,10 +162,10 @@ class AdapterContract:
         with ExitStack() as stack:
             for expert, denoiser in adapter.denoisers().items():
                 for layer, block in enumerate(self.blocks(denoiser)):
-                    for name, path in self.modules.items():
+                    for name, path in ((name, self.modules[name]) for name in self.tensors):
                         if name in self.partial and layer not in self.partial[name]:
                             continue
-                        slot, module = sites[name].slot, self.module(block, path)  # type: ignore[attr-defined]
+                        slot, module = self.slot(block, name), self.module(block, path)
 
                         def keep(
                             m: Any, args: Any, kwargs: Any, out: Any, at: Any = (name, expert, layer), slot: str = slot
@@ -153,7 +192,7 @@ class AdapterContract:
             assert len(ours[key]) == len(values), key
             assert all(map(torch.equal, ours[key], values)), key
         branches = 2 if self.guided(model) else 1
-        each = sum(len(model.adapter.layers(name)) for name in self.modules)
+        each = sum(len(model.adapter.layers(name)) for name in self.tensors)
         assert len(run.layers) == each * branches * settings.steps
         for step in range(settings.steps):
             expected = {"cond", "uncond"} if branches == 2 else {"cond"}
@@ -167,6 +206,10 @@ class AdapterContract:
         """A block's module by its path in `modules`."""
         return block.get_submodule(path)
 
+    def slot(self, block: Any, site: str) -> str:
+        """Whether a site is what its module is given or what it returns, spelt out a second time."""
+        return "input" if site in ("resid_pre", "z") else "output"
+
     def grid(self, value: Tensor, geometry: interp.Geometry, site: str, layer: int, model: interp.Model) -> Tensor:
         """A hooked value as `[b, f, y, x, c]`."""
         from interp.adapters import Forward, Place
@@ -174,13 +217,130 @@ class AdapterContract:
         forward = Forward("transformer", None, len(value), 0, {})
         return model.adapter.tokens(value, geometry, Place(site, layer, forward))
 
+    def test_attention_is_that_of_the_dense_softmax(self, model: interp.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Blocks of a few keys give what the whole matrix gives, made from what an untraced pipeline hands over."""
+        if "pattern" not in self.modules:
+            with pytest.raises(interp.BadSpec, match="has no pattern"):
+                interp.plan(model.adapter, interp.parse(["pattern/map@queries=0:0:0"]), self.settings(model))
+            return
+        monkeypatch.setattr(attention, "BLOCK", 7 * 2 * 64)
+        run = self.trace(model, ["pattern"])
+        monkeypatch.undo()
+        ours: dict[tuple[str, int], list[Any]] = {}
+        for (_, label), maps in run.layers.items():
+            ours.setdefault((label.expert, label.layer), []).append(maps)
+        plain = self.build()
+        geometry = model.geometry(self.settings(model))
+        theirs: dict[tuple[str, int], list[Tensor]] = {}
+        here: list[tuple[str, int]] = []
+        softmax = torch.nn.functional.scaled_dot_product_attention
+
+        def heard(query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, **rest: Any) -> Tensor:
+            for place in here:
+                dense = dense_softmax(query, key, attn_mask)
+                theirs.setdefault(place, []).extend(self.rows(dense, geometry, place[1]))
+            return softmax(query, key, value, attn_mask=attn_mask, **rest)
+
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", heard)
+        with ExitStack() as stack:
+            for expert, denoiser in adapt(plain).denoisers().items():
+                for layer, block in enumerate(self.blocks(denoiser)):
+                    module = self.module(block, self.modules["pattern"])
+                    begin, end = partial(_begin, here, (expert, layer)), partial(_end, here)
+                    stack.callback(module.register_forward_pre_hook(begin).remove)
+                    stack.callback(module.register_forward_hook(end).remove)
+            frames = plain(**model.inputs(tiny.sample(), seed=3, settings=self.settings(model)))
+        assert torch.equal(run.frames, videos(frames))
+        assert set(ours) == set(theirs)
+        assert model.adapter.joint == self.joint
+        for place, dense in theirs.items():
+            assert len(ours[place]) == len(dense) > 0
+            for maps, row_hnm in zip(ours[place], dense, strict=True):
+                expected = torch.stack([row_hnm[:, list(cells)].mean(1) for cells in QUERIES], dim=1)[list(HEADS)]
+                count = math.prod(geometry.tokens)
+                torch.testing.assert_close(maps.video.flatten(2).double(), expected[..., :count], atol=1e-6, rtol=1e-4)
+                torch.testing.assert_close(maps.text.double(), expected[..., count:].sum(-1), atol=1e-6, rtol=1e-4)
+                torch.testing.assert_close(maps.video.sum((2, 3, 4)) + maps.text, torch.ones(2, 3))
+                none = expected[..., count:].sum(-1) == 0  # some prompts are empty
+                assert torch.equal(maps.text == 0, none)
+        assert any(bool((maps.text > 0).all()) for maps in run.layers.values()) == (self.joint and self.others)
+
+    def rows(self, dense_rhnm: Tensor, geometry: interp.Geometry, layer: int) -> list[Tensor]:
+        """The whole softmax of each row of a batch, video tokens before others; spelt out a second time."""
+        length, grid = dense_rhnm.shape[-1], geometry.tokens
+        video = [self.at(token, grid, length) for token in range(math.prod(grid))]
+        order = video + sorted(set(range(length)) - set(video))
+        return [row[:, order][:, :, order] for row in dense_rhnm]
+
+    def at(self, token: int, grid: interp.Grid, length: int) -> int:
+        """Where a token of the video lies among `length` tokens; spelt out a second time."""
+        return token + length - math.prod(grid) if self.text_first else token
+
+    def test_a_planted_key_is_looked_at(self, tmp_path: Path) -> None:
+        """Where one query and one key point the same way, the map's maximum is at the token of that key."""
+        if "pattern" not in self.modules:
+            return
+        pipe = self.build()
+        model = interp.load(pipe)
+        settings = self.settings(model, steps=2)
+        grid = model.geometry(settings).tokens
+        asking, seen = (int(np.ravel_multi_index(place, grid)) for place in self.looking)
+        for denoiser in model.adapter.denoisers().values():
+            block = self.blocks(denoiser)[0]
+            for site, token in (("q", asking), ("k", seen)):
+                self.module(block, self.modules[site]).register_forward_hook(partial(self.plant, token, grid))
+        spec = interp.parse([f"pattern/map@layers=0@heads=mean@queries={':'.join(map(str, self.looking[0]))}"])
+        acts = store.open(tmp_path / "acts", mode="a")
+        interp.capture(model, [tiny.sample()], spec, into=acts, settings=settings)
+        for found in acts.load("pattern", "map").isel(run=0, branch=0, layer=0, query=0).values:
+            assert tuple(np.unravel_index(int(found.argmax()), grid)) == self.looking[1]
+            assert found.max() > 0.4
+        assert [
+            row[0] for row in acts.sql("SELECT reduction FROM arrays WHERE site = 'pattern' ORDER BY 1").fetchall()
+        ] == (["map", "text"] if self.joint else ["map"])
+
+    def plant(self, token: int, grid: interp.Grid, module: Any, args: Any, value: Tensor) -> Tensor:
+        """A query or key of all heads that is long and points in one direction."""
+        value, axis = value.clone(), 2 if self.heads_first else 1
+        value.select(axis, self.at(token, grid, value.shape[axis])).fill_(20.0)
+        return value
+
     def test_values_have_the_planned_shapes(self, model: interp.Model) -> None:
-        run, geometry = self.trace(model, list(self.modules), steps=1), model.geometry(self.settings(model))
+        run, geometry = self.trace(model, self.tensors, steps=1), model.geometry(self.settings(model))
         for (site, label), value in run.layers.items():
             assert value.shape == (*geometry.tokens, geometry.width), (site, label)
         for values in run.values:
             shapes = {name: value.shape for name, value in values.velocity.items()} | {"latent": values.latent.shape}
             assert set(shapes.values()) == {(*geometry.latent, geometry.latent_channels)}, shapes
+
+    def test_a_loud_head_lights_its_own_number(self, tmp_path: Path) -> None:
+        """Values of one head a hundred times as large show in that head of `v` and `z`, wherever they are read."""
+        pipe = self.build()
+        loud = interp.load(pipe)
+        settings = self.settings(loud, steps=2)
+        heads = loud.geometry(settings).heads
+        there = [site for site in "qkvz" if loud.adapter.layers(site)]
+        for denoiser in loud.adapter.denoisers().values():
+            for block in self.blocks(denoiser):
+                with torch.no_grad():
+                    for weight in self.values(block).parameters():
+                        weight.unflatten(0, (heads // self.sharing, -1))[-1] *= 100
+        items = [f"{site}/{kind}" for site in there for kind in ("head_energy", "energy")]
+        acts = store.open(tmp_path / "acts", mode="a")
+        interp.capture(loud, [tiny.sample()], interp.parse(items), into=acts, settings=settings)
+        for site in there:
+            each = acts.load(site, "head_energy").isel(run=0)
+            assert each.dims == ("step", "branch", "layer", "head", "frame", "y", "x")
+            assert each["head"].values.tolist() == list(range(heads))
+            xr.testing.assert_allclose((each**2).sum("head") ** 0.5, acts.load(site, "energy").isel(run=0), rtol=1e-4)
+            if site in "vz":
+                mean = each.mean(("frame", "y", "x")).compute()
+                quiet, planted = mean.isel(head=slice(-self.sharing)), mean.isel(head=slice(-self.sharing, None))
+                assert (planted.min("head") > quiet.max("head")).all(), site
+
+    def values(self, block: Any) -> Any:
+        """The projection of a block's values of attention."""
+        return self.module(block, self.modules["v"])
 
     def test_a_planted_patch_lights_its_own_token(self, model: interp.Model) -> None:
         geometry = model.geometry(self.settings(model))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import interp
+from interp.attention import Attended
 from interp.recorder import Label
 from interp.sites import StepValues
 from store import StepInfo
@@ -27,6 +28,8 @@ JOINT_SITES = {
     "q": "attn1.norm_q",
     "k": "attn1.norm_k",
     "v": "attn1.to_v",
+    "z": "attn1.to_out.0",
+    "pattern": "attn1",
 }
 """Modules of blocks in which text and video attend to each other, spelt out a second time."""
 CROSS_SITES = {**JOINT_SITES, "cross_attn_out": "attn2"}
@@ -39,8 +42,13 @@ STREAM_SITES = {
     "q": "attn.norm_q",
     "k": "attn.norm_k",
     "v": "attn.to_v",
+    "z": "attn.to_out.0",
+    "pattern": "attn",
 }
 """Of blocks of two streams in the manner of HunyuanVideo."""
+QUERIES = ((0,), (34,), (3, 9, 27))
+"""Tokens of the queries whose maps are kept: two by themselves, and the mean of three."""
+HEADS = (1, 0)
 NUMPY = pytest.mark.filterwarnings(r"ignore:__array(_wrap)?__ :DeprecationWarning")
 """For what gives NumPy a tensor inside diffusers."""
 
@@ -49,7 +57,7 @@ class Traced(NamedTuple):
     """What a traced run gave."""
 
     frames: Tensor
-    layers: dict[tuple[str, Label], Tensor]
+    layers: dict[tuple[str, Label], Any]
     """(site, label) → value, in the order in which it was seen."""
     values: list[StepValues]
     steps: tuple[StepInfo, ...]
@@ -59,15 +67,16 @@ class Keep:
     """A listener that keeps everything."""
 
     def __init__(self) -> None:
-        self.layers: dict[tuple[str, Label], Tensor] = {}
+        self.layers: dict[tuple[str, Label], Any] = {}
         self.values: list[StepValues] = []
 
     def wants(self, site: str, label: Label) -> bool:
         return True
 
-    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> None:
+    def layer(self, site: str, label: Label, value_fyxc: Any) -> None:
         assert (site, label) not in self.layers, f"{site} of {label} was seen twice"
-        self.layers[site, label] = value_fyxc.clone()
+        attended = isinstance(value_fyxc, Attended)
+        self.layers[site, label] = value_fyxc.maps(QUERIES, HEADS) if attended else value_fyxc.clone()
 
     def step(self, values: StepValues) -> None:
         self.values.append(values)
@@ -88,6 +97,14 @@ def last_result(model: interp.Model, inputs: dict[str, Any]) -> Tensor:
     finally:
         del scheduler.step
     return results[-1][0]
+
+
+def dense_softmax(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax over all keys in float64, `[r, h, n, m]`."""
+    scores = query.double() @ key.double().mT / query.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else scores + mask.double()
+    return scores.softmax(dim=-1)
 
 
 @contextmanager

@@ -17,6 +17,10 @@ class CogVideoXContract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 8}
     modules = JOINT_SITES
 
+    joint = True
+    text_first = True
+    heads_first = True
+
     def native(self, latent_bcfyx: torch.Tensor) -> torch.Tensor:
         return latent_bcfyx.transpose(1, 2)
 

@@ -20,6 +20,7 @@ from tests.tiny_models import cosmos
 class CosmosContract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 8}
     modules = CROSS_SITES
+    heads_first = True
 
 
 class GuardedContract(CosmosContract):
@@ -93,10 +94,15 @@ class TestCosmos3(PictureContract):
         "attn_out": "self_attn",
         "mlp_out": "mlp_moe_gen",
         "q": "self_attn.norm_added_q",
+        "z": "self_attn.to_add_out",
     }
+    sharing = 2
 
     def blocks(self, denoiser: Any) -> Any:
         return denoiser.layers
+
+    def values(self, block: Any) -> Any:
+        return block.self_attn.add_v_proj
 
     def final(self, model: interp.Model, inputs: dict[str, Any]) -> torch.Tensor:
         return model.pipeline(**{**inputs, "output_type": "latent"}).video
@@ -111,8 +117,8 @@ class TestCosmos3(PictureContract):
 class TestCosmos3NarrowHeads(TestCosmos3):
     """All heads together are not as wide as the stream."""
 
-    build = partial(cosmos.cosmos3, heads=1)
-    partial: ClassVar = {"q": ()}
+    build = partial(cosmos.cosmos3, heads=2)
+    partial: ClassVar = {"q": (), "z": ()}
 
 
 def test_without_torchvision_a_padding_mask_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,9 @@ from tests.tiny_models import easyanimate
 class EasyAnimateContract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9}
     modules = JOINT_SITES
+    joint = True
+    text_first = True
+    heads_first = True
     partial: ClassVar = {"mlp_out": (0, 1)}
     """The last layer has one stream."""
     refused: ClassVar = (*AdapterContract.refused, ({"max_sequence_length": 8}, "needs 256"))

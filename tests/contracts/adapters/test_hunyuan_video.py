@@ -19,11 +19,19 @@ class HunyuanVideoContract(AdapterContract):
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9, "max_sequence_length": 440}
     modules = STREAM_SITES
     partial: ClassVar = {"mlp_out": (0, 1)}
+    joint = True
     prompt_free = ("resid_pre",)
     """A pooled prompt goes into the modulation before attention."""
 
     def blocks(self, denoiser: Any) -> Any:
         return [*denoiser.transformer_blocks, *denoiser.single_transformer_blocks]
+
+    def module(self, block: Any, path: str) -> Any:
+        """Blocks of one stream project attention and MLP together, outside the attention."""
+        return block.attn if path == self.modules["z"] and not hasattr(block, "ff") else super().module(block, path)
+
+    def slot(self, block: Any, site: str) -> str:
+        return "output" if site == "z" and not hasattr(block, "ff") else super().slot(block, site)
 
     def test_blocks_of_both_kinds_lie_on_one_grid(self, model: interp.Model) -> None:
         """What each block gives is what the next one is given."""
@@ -71,10 +79,16 @@ class TestFramepack(HunyuanVideoContract):
     """One window of two latent frames behind the picture."""
 
     places = ((1, 2, 4), (2, 3, 5), (2, 0, 5))
+    looking = ((1, 1, 1), (2, 2, 2))
     draws = pipeline_hunyuan_video_framepack
     refused: ClassVar = (*AdapterContract.refused, ({"frames": 1}, "at least 5"))
 
     build = staticmethod(hunyuan_video.framepack)
+
+    def at(self, token: int, grid: interp.Grid, length: int) -> int:
+        """Behind 14 tokens of the history lie the picture, an empty frame and the window."""
+        frame = grid.height * grid.width
+        return 14 + token if token < frame else 14 + frame + token
 
     def native(self, latent_bcfyx: torch.Tensor) -> torch.Tensor:
         """The noise behind the picture."""

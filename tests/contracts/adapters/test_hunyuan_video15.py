@@ -15,6 +15,7 @@ from tests.tiny_models import hunyuan_video15
 
 
 class HunyuanVideo15Contract(AdapterContract):
+    joint = True
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9}
     modules = STREAM_SITES
     refused: ClassVar = (*AdapterContract.refused, ({"guidance": 4.0}, "guider.new(guidance_scale=4)"))

@@ -24,7 +24,10 @@ class Kandinsky6Contract(AdapterContract):
         "q": "video_dec_block.self_attention.query_norm",
         "k": "video_dec_block.self_attention.key_norm",
         "v": "video_dec_block.self_attention.to_value",
+        "z": "video_dec_block.self_attention.out_layer",
+        "pattern": "video_dec_block.self_attention",
     }
+    joint = True
     prompt_free = ("resid_pre",)
     """A pooled prompt goes into the modulation before attention."""
 
@@ -61,5 +64,7 @@ class TestPicture(SoundContract, Kandinsky6Contract):
 
 class TestText(Kandinsky6Contract):
     """Without a picture and without sound."""
+
+    others = False
 
     build = partial(kandinsky6.pipeline, image=False, sound=False)

@@ -75,6 +75,8 @@ class TestAnyFlow(WanContract):
 class TestHelios(WanContract):
     size = LARGER
     draws = pipeline_helios
+    joint = True
+    text_first = True
 
     build = staticmethod(wan.helios)
 
