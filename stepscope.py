@@ -156,7 +156,9 @@ def capture(
     asked = {"steps": steps, "guidance": guidance, "guidance_2": guidance_2}
     asked |= {"height": height, "width": width, "frames": frames}
     sketch = catalogue.skeleton(model, dtype=kind, revision=revision)
-    foreseen = interp.foresee(sketch, samples, wanted, into=into, seeds=chosen, settings=sketch.settings(**asked))
+    foreseen = interp.foresee(
+        sketch, samples, wanted, into=into, seeds=chosen, settings=sketch.settings(**asked), count=dry_run
+    )
     if dry_run:
         _print_forecast(foreseen, into=into, runs_on=runs_on, dtype=kind)
         return

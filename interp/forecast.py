@@ -107,6 +107,7 @@ def foresee(
     into: str | Path,
     seeds: Sequence[int],
     settings: SamplerSettings,
+    count: bool = True,
 ) -> Forecast:
     """Say what capturing would take, and refuse what the disk cannot hold; nothing is made.
 
@@ -117,6 +118,8 @@ def foresee(
         into: Folder or address of the store, which need not be there.
         seeds: One run for each sample and seed.
         settings: How to sample.
+        count: Whether to look for runs that the store has, which reads all its manifests; without it, they are looked
+            for only where the disk could not hold all that is asked.
 
     Raises:
         BadSpec: if the model cannot give what the spec asks, or the disk cannot hold it.
@@ -128,8 +131,9 @@ def foresee(
     except (store.StoreNotFound, store.NotAStore):  # it will be made, or refused with its reason
         acts = None
     asked = {(sample.id, seed) for sample in samples for seed in seeds}
-    stored = 0 if acts is None else _stored(acts, model.id, asked, spec, settings)
     free = store.free(into)
+    fits = free is None or planned.nbytes * len(asked) <= free
+    stored = _stored(acts, model.id, asked, spec, settings) if acts is not None and (count or not fits) else 0
     check_room(planned, len(asked) - stored, free, into)
     return Forecast(cost(model, settings), planned, len(asked), stored, free)
 

@@ -37,12 +37,21 @@ def test_nothing_is_loaded_or_made(sketch: interp.Model, tmp_path: Path) -> None
     assert all(len(row) == len(columns) for row in rows)
 
 
-def test_runs_of_the_store_are_counted(tmp_path: Path) -> None:
+def test_runs_of_the_store_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = interp.load(tiny.pipeline())
     settings = model.settings(**tiny.SIZE, steps=1)
     spec, asked = interp.parse(["resid_post/energy"]), [tiny.sample()]
     acts = store.open(tmp_path / "acts", mode="a")
     interp.capture(model, asked, spec, into=acts, seeds=[0, 1], settings=settings)
+    free = 2 * interp.plan(model.adapter, spec, settings).nbytes
+    for short, kept in ((False, 0), (True, 2)):  # of three runs asked for, the disk holds two, and one is missing
+        with monkeypatch.context() as patch:
+            if short:
+                patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free}))
+            told = interp.foresee(
+                model, asked, spec, into=tmp_path / "acts", seeds=[0, 1, 2], settings=settings, count=False
+            )
+        assert told.stored == kept
     for wanted, kept in ((spec, 2), (SPEC, 0)):
         told = interp.foresee(model, asked, wanted, into=tmp_path / "acts", seeds=[0, 1, 2], settings=settings)
         assert (told.runs, told.stored) == (3, kept)
