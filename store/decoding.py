@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import bfloat16, encodings, threads
+from store import bfloat16, encodings
 from store.shard import OpenShard
 from store.zarr_meta import ArrayMeta
 
-_SHARED = 4 << 20  # bytes of a chunk from which on handing out parts of it takes less than it gains
 Within = Sequence[NDArray[np.intp] | None]
 """Places along each axis of an inner chunk that are wanted; None is all of them."""
 
@@ -47,8 +46,6 @@ def read_chunk(
     within: Within,
     out: NDArray[Any],
     scale: NDArray[np.float32] | None,
-    *,
-    span: range | None = None,
 ) -> None:
     """Read one inner chunk, or a part of it, into `out`.
 
@@ -58,12 +55,9 @@ def read_chunk(
         within: What is wanted of the chunk.
         out: Of the wanted shape.
         scale: Of a lossy array: for the wanted part, with a length of 1 along `y` and `x`.
-        span: Fill in only what stands in these rows of the chunk, one of its `spans`; all if not given.
     """
     meta = shard.meta
     if not out.flags.c_contiguous:  # part of an array whose axes are not in the chunk's order
-        if span is not None and span.start > 0:
-            return  # the first span does it all
         whole = np.empty(out.shape, out.dtype)
         read_chunk(shard, number, within, whole, scale)
         out[...] = whole
@@ -71,12 +65,12 @@ def read_chunk(
     wide = all(places is None for places in within)
     columns = slice(None) if within[-1] is None else as_slice(within[-1])
     target = out.reshape(-1, out.shape[-1])
-    if wide and scale is None and out.dtype == meta.numpy and span is None:
+    if wide and scale is None and out.dtype == meta.numpy:
         shard.fill(number, out)
         return
     rows = None if all(places is None for places in within[:-1]) else _rows(within[:-1], meta.inner[:-1])
     scales = None if scale is None else _by_row(scale, out.shape)
-    for first, piece in shard.pieces(number, span):
+    for first, piece in shard.pieces(number):
         if rows is None:
             at, some = slice(first, first + len(piece)), piece
         else:
@@ -91,14 +85,6 @@ def read_chunk(
             part = np.empty((len(at), target.shape[1]), out.dtype)
             decode(meta, some[:, columns], part, own)
             target[at] = part
-
-
-def spans(meta: ArrayMeta) -> list[range | None]:
-    """Rows of a chunk that each core reads for itself, where there is enough to share; else None, which is all."""
-    if meta.codec != "none" or meta.chunk_nbytes < _SHARED:
-        return [None]
-    step = -(-meta.rows // threads.cores())
-    return [range(row, min(row + step, meta.rows)) for row in range(0, meta.rows, step)]
 
 
 def as_slice(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:

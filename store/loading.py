@@ -12,7 +12,6 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -95,18 +94,11 @@ class Part:
         if not out.size:
             return []
         scale, within, together = self._scales(), self._within(), max(1, _TOGETHER // self.meta.chunk_nbytes)
-        jobs = [
-            (file, chunks[start : start + together])
+        return [
+            partial(self._read_chunks, file, chunks[start : start + together], within, out, scale)
             for file, target in self._files()
             for chunks in [list(self._chunks(target))]
             for start in range(0, len(chunks), together)
-        ]
-        alone = len(jobs) == 1 and len(jobs[0][1]) == 1  # one big chunk is divided, or one core would do it all
-        spans = decoding.spans(self.meta) if alone and isinstance(self.folder, Path) else [None]
-        return [
-            partial(self._read_chunks, file, chunks, within, out, scale, span)
-            for file, chunks in jobs
-            for span in spans
         ]
 
     def _read_some(self, out: NDArray[Any], found: Sequence[NDArray[np.intp]]) -> None:
@@ -121,13 +113,12 @@ class Part:
         within: decoding.Within,
         out: NDArray[Any],
         scale: NDArray[np.float32] | None,
-        span: range | None,
     ) -> None:
         with OpenShard(self.folder / file, self.meta, self.sizes[file]) as shard:
             shard.expect([number for number, _ in chunks])
             for number, where in chunks:
                 own = None if scale is None else scale[self._of_scale(where)]
-                decoding.read_chunk(shard, number, within, out[where], own, span=span)
+                decoding.read_chunk(shard, number, within, out[where], own)
 
     def _files(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Each file with its place in the output, 0 along axes of which a file holds more than one element."""

@@ -107,11 +107,8 @@ class OpenShard:
         if len(numbers) > 1 and end - first <= _AT_ONCE and end - first <= 1.2 * lengths.sum():
             self._held = (first, memoryview(self._reader.read(first, end - first)))
 
-    def pieces(self, number: int, span: range | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
-        """One inner chunk as (first row, rows): rows `[row, last axis]` as stored, valid until the next piece.
-
-        Of an uncompressed chunk only `span`, where it is given.
-        """
+    def pieces(self, number: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """One inner chunk as (first row, rows): rows `[row, last axis]` as stored, valid until the next piece."""
         rows, width = self.meta.rows, self.meta.inner[-1]
         if self.meta.codec != "none" or not isinstance(self.path, Path):  # a server is asked for all of it at once
             whole = np.empty((rows, width), self.meta.numpy)
@@ -120,10 +117,9 @@ class OpenShard:
             return
         row_nbytes = width * self.meta.numpy.itemsize
         step = max(1, _PIECE // row_nbytes)
-        span = range(rows) if span is None else span
-        scratch = np.empty((min(step, len(span)), width), self.meta.numpy)
-        for row in range(span.start, span.stop, step):
-            piece = scratch[: min(step, span.stop - row)]
+        scratch = np.empty((min(step, rows), width), self.meta.numpy)
+        for row in range(0, rows, step):
+            piece = scratch[: min(step, rows - row)]
             self._read_into(as_bytes(piece), int(self._index[number, 0]) + row * row_nbytes)
             yield row, piece
 

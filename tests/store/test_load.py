@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import store
-from store import decoding, files, threads
+from store import files
 from tests.store import small
 
 
@@ -283,17 +283,3 @@ def test_a_file_lost_after_loading_is_an_error(acts, two):
 def test_a_lazy_array_travels_to_other_processes(acts, two):
     array = pickle.loads(pickle.dumps(load(acts)))
     np.testing.assert_array_equal(array.values[1], small.energy(1))
-
-
-@pytest.mark.parametrize(("cores", "spans"), [(1, 1), (3, 2), (40, small.SIDE)])
-def test_a_chunk_that_is_read_alone_is_divided_among_cores(acts, two, reads, monkeypatch, cores, spans):
-    one = {"runs": two[:1], "step": 1, "branch": "cond", "layer": 0, "frame": 2}
-    monkeypatch.setattr(decoding, "_SHARED", 1)
-    monkeypatch.setattr(threads, "cores", lambda: cores)
-    array = load(acts, lazy=False, **one)
-    np.testing.assert_array_equal(array.values[0], small.energy(0)[1, 0, 0, 2])
-    first = min(offset for offset, _ in reads)
-    row = 4 * small.SIDE
-    inside = [(offset - first, nbytes) for offset, nbytes in reads if offset - first < row * small.SIDE]
-    step = row * small.SIDE // spans
-    assert sorted(inside) == [(part * step, step) for part in range(spans)]
