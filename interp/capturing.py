@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 import store
-from interp import executors, provenance
+from interp import executors, intervening, provenance, resuming
 from interp.errors import BadSpec
+from interp.interventions import Intervention
 from interp.memory import explained
 from interp.model import Model, finished
 from interp.planning import ArrayPlan, Plan, plan
@@ -69,20 +70,31 @@ def sweep(
     into: store.ActivationStore,
     seeds: Sequence[int] = (0,),
     settings: SamplerSettings | None = None,
+    interventions: Sequence[Intervention] = (),
+    parent: CaptureSpec | None = None,
 ) -> Sweep:
     """Say what `capture` with the same arguments would do and cost.
 
     Raises:
         BadSpec: if the model cannot give what the spec asks, or the disk cannot hold it.
         BadInput: if the pipeline cannot run with the settings.
+        BadIntervention: if a run has no place for an intervention, or a donor does not fit.
     """
     settings = settings or model.settings()
     resolved = plan(model.adapter, spec, settings)
-    runs = tuple(
-        (sample, Run(model=model.ref, sample_id=sample.id, seed=seed, settings=settings, capture=spec))
-        for sample in samples
-        for seed in seeds
-    )
+    clean = Run(model=model.ref, sample_id="", seed=0, settings=settings, capture=parent or spec)
+    changes = intervening.planned(model, interventions)
+
+    def record(sample: Sample, seed: int) -> Run:
+        own = clean.model_copy(update={"sample_id": sample.id, "seed": seed})
+        if not changes:
+            return own.model_copy(update={"capture": spec})
+        return own.model_copy(update={"capture": spec, "interventions": changes, "parent_id": own.id})
+
+    runs = tuple((sample, record(sample, seed)) for sample in samples for seed in seeds)
+    if changes:
+        for _, run in runs:
+            intervening.check(model, run, into)
     missing = tuple((sample, run) for sample, run in runs if not into.has_run(run.id))
     found = Sweep(runs, missing, resolved)
     free = into.free
@@ -102,6 +114,8 @@ def capture(
     into: store.ActivationStore | str | Path,
     seeds: Sequence[int] = (0,),
     settings: SamplerSettings | None = None,
+    interventions: Sequence[Intervention] = (),
+    parent: CaptureSpec | None = None,
     progress: bool = False,
     executor: str = "local",
 ) -> Captured:
@@ -117,6 +131,10 @@ def capture(
         into: A store, or the folder of one (made if missing).
         seeds: One run for each sample and seed.
         settings: How to sample; the model's defaults if not given.
+        interventions: What every run changes on its way, in this order.
+        parent: Capture spec of the clean run that each intervened run is compared with and names as its parent; `spec`
+            if not given. Where that run is stored and has kept enough (`interp.resuming`), the steps before the first
+            change are taken from it.
         progress: Show a bar with the time left.
         executor: Where runs are made: `local` is this process, `gpus` a process for each GPU, `dask` processes of this
             machine, `dask:ADDRESS` the workers of a scheduler, which reach the store under the same path.
@@ -128,7 +146,9 @@ def capture(
     """
     executors.check(executor)
     acts = into if isinstance(into, store.ActivationStore) else store.open(into, mode="a")
-    todo = sweep(model, samples, spec, into=acts, seeds=seeds, settings=settings)
+    todo = sweep(
+        model, samples, spec, into=acts, seeds=seeds, settings=settings, interventions=interventions, parent=parent
+    )
     made: list[bool] = []
     with tqdm(total=todo.steps, unit="step", desc="capture", disable=not progress, dynamic_ncols=True) as bar:
         if executor == "local":
@@ -156,14 +176,23 @@ def make_run(
     acts: store.ActivationStore,
     *,
     on_step: Callable[[], object] = lambda: None,
+    resume: bool = True,
 ) -> bool:
     """Generate, trace and write one run.
+
+    Args:
+        model: As the run's record names it.
+        sample: As the run's record names it.
+        run: What is made.
+        acts: The store.
+        on_step: Called behind each step.
+        resume: Take the steps before the first change from the clean run, where that is stored and has kept enough.
 
     Returns:
         False where another process has made the same run in the meantime; its result is the same.
     """
     try:
-        _make(model, sample, run, plan(model.adapter, run.capture, run.settings), acts, on_step)
+        _make(model, sample, run, plan(model.adapter, run.capture, run.settings), acts, on_step, resume=resume)
     except RunExists:
         return False
     return True
@@ -176,8 +205,12 @@ def _make(
     plan: Plan,
     acts: store.ActivationStore,
     on_step: Callable[[], object],
+    *,
+    resume: bool,
 ) -> None:
     started = time.perf_counter()
+    prefix = resuming.prefix(model, run, plan, acts) if resume else None
+    editor = intervening.edits_of(model, run, acts)
     with acts.begin_run(run, provenance.take(model.device)) as writer:
         for array in plan.arrays:
             writer.add_array(
@@ -196,11 +229,17 @@ def _make(
             explained(model.device, f"{_size(run.settings)} in {model.ref.dtype}"),
             Stream(scored, **_STREAM[model.device.type == "cuda"]) as stream,
         ):
+            if prefix is not None:
+                prefix.copy(plan, scored, acts)
+                for _ in prefix.start.steps:
+                    on_step()
             output, steps = model.traced.run(
                 sites=_layer_sites(plan),
                 settings=run.settings,
                 geometry=plan.geometry,
                 listener=Recorder(plan, model.adapter, stream, on_step=on_step),
+                editor=editor,
+                start=prefix.start if prefix is not None else None,
                 **model.inputs(sample, seed=run.seed, settings=run.settings),
             )
         video = finished(output).numpy()

@@ -27,3 +27,7 @@ class BadInput(InterpError, ValueError):
 
 class OutOfMemory(InterpError, MemoryError):
     """A run that needs more memory than its device has."""
+
+
+class BadIntervention(InterpError, ValueError):
+    """An intervention that the run has no place for, or whose donor does not fit."""

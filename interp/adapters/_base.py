@@ -66,6 +66,8 @@ class ModelAdapter(ABC):
     """Branches of the forwards of one step, where the layout is `order`."""
     text: ClassVar[Literal["none", "first", "last"]] = "none"
     """Where text tokens lie in a value that holds text and video tokens."""
+    draws_in_steps: ClassVar[bool] = False
+    """Whether the pipeline draws noise of its own at each step, so that a run cannot begin at a later one."""
     head_axis: ClassVar[int] = 2
     """Axis of the heads in a value of four axes: 1 for `[b, head, n, d]`, 2 for `[b, n, head, d]`."""
 
@@ -154,6 +156,24 @@ class ModelAdapter(ABC):
             return args[0] if args else kwargs["hidden_states"]
         return value[0] if isinstance(value, tuple) else value
 
+    def replaced(self, value: Any, slot: str, hidden: Tensor) -> Any:
+        """`value` with another hidden state of the video in it: the inverse of `hidden`."""
+        if slot == "input":
+            args, kwargs = value
+            return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
+        return (hidden, *value[1:]) if isinstance(value, tuple) else hidden
+
+    def text_layers(self, site: str) -> tuple[int, ...]:
+        """Layers whose value at `site` holds text tokens beside the video's."""
+        return ()
+
+    def text_tokens(self, hidden: Tensor, geometry: Geometry) -> Tensor:
+        """Text tokens `[b, n, c]` of a value that holds them (see `text_layers`)."""
+        if hidden.ndim == 4:
+            hidden = hidden.movedim(self.head_axis, 2).flatten(2)
+        count = math.prod(geometry.tokens)
+        return hidden[:, : hidden.shape[1] - count] if self.text == "first" else hidden[:, count:]
+
     def tokens(self, hidden: Tensor, geometry: Geometry, place: Place) -> Tensor:
         """Video tokens `[b, f, y, x, c]` of a value, text tokens cut off; a view where heads are not apart."""
         if hidden.ndim == 4:
@@ -195,6 +215,16 @@ class ModelAdapter(ABC):
     def channels(self) -> int:
         """Channels of the latent video."""
         return self.pipeline.vae.config.latent_channels
+
+    @property
+    def heads(self) -> int:
+        """Heads of self-attention."""
+        return self._config.num_attention_heads
+
+    @property
+    def held(self) -> int:
+        """Latent frames, from the first on, that the pipeline holds fixed: what is changed there is overwritten."""
+        return 0
 
     @property
     def space(self) -> int:

@@ -99,6 +99,16 @@ class Kandinsky5(ModelAdapter):
         return self._config.model_dim
 
     @property
+    def heads(self) -> int:
+        """See `ModelAdapter.heads`."""
+        return self.width // sum(self._config.axes_dims)
+
+    @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return int(self._image)
+
+    @property
     def patch(self) -> tuple[int, int, int]:
         """See `ModelAdapter.patch`."""
         frames, rows, columns = self._config.patch_size

@@ -81,6 +81,11 @@ class LTX(ModelAdapter):
         return pixels(pipeline, video)
 
     @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return int(self._image)
+
+    @property
     def patch(self) -> tuple[int, int, int]:
         """See `ModelAdapter.patch`."""
         return self._config.patch_size_t, self._config.patch_size, self._config.patch_size

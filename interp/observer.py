@@ -1,0 +1,338 @@
+"""Tells of a run as it happens: labels values by what runs, shows them to a listener, lets an editor change them."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from nnsight.intervention.interleaver import Event, Interleaver, Mediator, Pending
+
+from interp import noise
+from interp.adapters import Forward, ModelAdapter, Place
+from interp.geometry import Geometry
+from interp.recorder import Label
+from interp.sites import LayerSite, StepValues
+from interp.writing import written
+from store.records import SamplerSettings, StepInfo
+
+Tensor = torch.Tensor
+ROOT = "model"
+SCHEDULER = "scheduler_step"
+
+
+class Listener(Protocol):
+    """Who is told what ran: a `Recorder`, or a test."""
+
+    def wants(self, site: str, label: Label) -> bool:
+        """Whether `layer` should be called for this value."""
+        ...
+
+    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> None:
+        """One value of a layer's site."""
+        ...
+
+    def step(self, values: StepValues) -> None:
+        """One finished step."""
+        ...
+
+
+class Upcoming(NamedTuple):
+    """The step that is about to begin, for who may change what it starts from."""
+
+    step: int
+    sigma: float
+    """Its noise level; NaN at the first step that runs, before the scheduler has told."""
+    clean_share: float
+    """Coefficient of x0 in x_s at this noise level; NaN where sigma is."""
+    initial: float
+    """Standard deviation of the noise that sampling starts from."""
+    before: StepValues | None
+    """What the step before it did; None at the first step that runs."""
+
+
+class Editor(Protocol):
+    """Who changes values: `interp.editing.Edits`, or a test."""
+
+    @property
+    def sites(self) -> list[tuple[LayerSite, list[int]]]:
+        """Which sites of which layers it may change."""
+        ...
+
+    def wants(self, site: str, label: Label) -> bool:
+        """Whether it changes this value."""
+        ...
+
+    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> Tensor:
+        """The video tokens that the model goes on with; `value_fyxc` itself if they stay."""
+        ...
+
+    def text(self, site: str, label: Label, value_nc: Tensor) -> Tensor:
+        """The same for the text tokens of a value that holds some."""
+        ...
+
+    def latent(self, upcoming: Upcoming, value_fyxc: Tensor, first: int) -> Tensor:
+        """The x_s that a step starts from, latent frames `first` on; `value_fyxc` itself if it stays."""
+        ...
+
+    def resets(self, step: int) -> bool:
+        """Whether x_s of a step is changed in a way that a solver's past does not belong to."""
+        ...
+
+
+class Start(NamedTuple):
+    """Where a run begins that does not begin at step 0."""
+
+    step: int
+    latent_fyxc: Tensor
+    """x_s of this step, in the dtype in which a run from step 0 would have it."""
+    steps: tuple[StepInfo, ...]
+    """The steps before it."""
+
+
+class Worker(Mediator):
+    """An nnsight worker without code of its own: it waits at one location all through a run and may change what passes.
+
+    Workers of a `with` block must ask for values in the order in which modules run, which nobody knows beforehand.
+    """
+
+    def __init__(self, location: str, change: Callable[[Any], Any]) -> None:
+        super().__init__(code=None, glbls={}, lcls={})
+        self._location = location
+        self._change = change
+
+    def start(self, interleaver: Interleaver | None = None) -> None:
+        """Wait for the first visit (nnsight calls this when a run begins)."""
+        self.interleaver = interleaver
+        self.counts_at_start = dict(interleaver.counts) if interleaver is not None else {}
+        self.pending = Pending(Event.VALUE, self._location, 0)
+
+    def handle(self, provider: str, value: Any) -> Any:
+        """What the model goes on with; wait for the next visit."""
+        changed = self._change(value)
+        self.pending = Pending(Event.VALUE, self._location, self.occurrence(provider) + 1)
+        return changed
+
+
+class Observer:
+    """What nnsight calls a cache: it is shown the values that it subscribes to, as they happen."""
+
+    def __init__(
+        self,
+        adapter: ModelAdapter,
+        sites: list[tuple[LayerSite, list[int]]],
+        settings: SamplerSettings,
+        geometry: Geometry,
+        listener: Listener,
+        editor: Editor | None,
+        start: Start | None,
+    ) -> None:
+        self._adapter = adapter
+        self._sites = sites
+        self._settings = settings
+        self._geometry = geometry
+        self._listener = listener
+        self._editor = editor
+        self.start = start
+        self.context: str | None = None
+        """Name of the cache context that the pipeline has entered."""
+        self.steps: list[StepInfo] = list(start.steps) if start else []
+        self._over: StepValues | None = None
+        self.latent_dtype: torch.dtype | None = None
+        """In which the pipeline holds x_s behind the first step; None where no such step has run."""
+        self._forward: Forward | None = None
+        self._branches: tuple[str, ...] = ()
+        self._forwards = 0
+        self._predicted: dict[str, Tensor] = {}
+        self._step_inputs: dict[str, Any] = {}
+
+    def subscriptions(self) -> dict[str, list[Callable[[Any], None]]]:
+        """Location → who is shown its value (nnsight asks once a run)."""
+        wanted: dict[str, list[Callable[[Any], None]]] = {}
+        for expert, denoiser in self._adapter.denoisers().items():
+            wanted[f"{ROOT}.{expert}.input"] = [
+                self._denoiser_starts(expert, inspect.signature(type(denoiser).forward))
+            ]
+            for location, site, layer in self._locations(expert, denoiser, self._sites):
+                wanted.setdefault(location, []).append(self._layer_ran(site, layer))
+            wanted[f"{ROOT}.{expert}.output"] = [self._denoiser_ends]
+        wanted[f"{ROOT}.{SCHEDULER}.input"] = [self._scheduler_starts]
+        wanted[f"{ROOT}.{SCHEDULER}.output"] = [self._scheduler_ends]
+        return wanted
+
+    def workers(self) -> list[Worker]:
+        """One for each location that the editor may change."""
+        edited = self._editor.sites if self._editor else []
+        return [
+            Worker(location, self._edit(site, layer))
+            for expert, denoiser in self._adapter.denoisers().items()
+            for location, site, layer in self._locations(expert, denoiser, edited)
+        ]
+
+    def _locations(
+        self, expert: str, denoiser: Any, sites: list[tuple[LayerSite, list[int]]]
+    ) -> Iterator[tuple[str, LayerSite, int]]:
+        """What nnsight calls the places of some sites of one denoiser."""
+        blocks = self._adapter.blocks(denoiser)
+        names = {id(module): name for name, module in denoiser.named_modules()}
+        for site, layers in sites:
+            for layer in layers:
+                module = self._adapter.module(blocks[layer], site.name)
+                yield f"{ROOT}.{expert}.{names[id(module)]}.{site.slot}", site, layer
+
+    def observe_selected(self, selected: list[Callable[[Any], None]], value: Any) -> None:
+        """Show `value` to those that subscribed to its location."""
+        for show in selected:
+            show(value)
+
+    def _denoiser_starts(self, expert: str, signature: inspect.Signature) -> Callable[[Any], None]:
+        def show(value: Any) -> None:
+            args, kwargs = value
+            given = signature.bind_partial(None, *args, **kwargs).arguments  # None for self
+            rows = len(given["hidden_states"])
+            self._forward = Forward(expert, self.context, rows, self._forwards, given)
+            self._branches = self._adapter.branches(self._forward)
+            self._forwards += 1
+
+        return show
+
+    def _labels(self, layer: int) -> list[Label]:
+        """What runs now, for each row of the forward."""
+        assert self._forward is not None
+        return [Label(len(self.steps), branch, self._forward.expert, layer) for branch in self._branches]
+
+    def _edit(self, site: LayerSite, layer: int) -> Callable[[Any], Any]:
+        """What the model goes on with at one location."""
+
+        def change(value: Any) -> Any:
+            assert self._forward is not None
+            assert self._editor is not None
+            editor, labels = self._editor, self._labels(layer)
+            if not any(editor.wants(site.name, label) for label in labels):
+                return value
+            geometry, place = self._geometry, Place(site.name, layer, self._forward)
+            hidden = self._adapter.hidden(value, site.slot)
+            changed = written(
+                hidden,
+                lambda raw: self._adapter.tokens(raw, geometry, place),
+                lambda grid: _rows(grid, [editor.layer(site.name, at, grid[row]) for row, at in enumerate(labels)]),
+            )
+            if layer in self._adapter.text_layers(site.name):
+                changed = written(
+                    changed,
+                    lambda raw: self._adapter.text_tokens(raw, geometry),
+                    lambda text: _rows(text, [editor.text(site.name, at, text[row]) for row, at in enumerate(labels)]),
+                )
+            return value if changed is hidden else self._adapter.replaced(value, site.slot, changed)
+
+        return change
+
+    def _layer_ran(self, site: LayerSite, layer: int) -> Callable[[Any], None]:
+        def show(value: Any) -> None:
+            assert self._forward is not None
+            labels = self._labels(layer)
+            if not any(self._listener.wants(site.name, label) for label in labels):
+                return
+            hidden = self._adapter.hidden(value, site.slot)
+            grid = self._adapter.tokens(hidden, self._geometry, Place(site.name, layer, self._forward))
+            for row, label in enumerate(labels):
+                self._listener.layer(site.name, label, grid[row])
+
+        return show
+
+    def _denoiser_ends(self, value: Any) -> None:
+        assert self._forward is not None
+        predicted = self._adapter.predicted(value, self._geometry, self._forward)
+        self._predicted.update(zip(self._branches, predicted, strict=True))
+
+    def _scheduler_starts(self, value: Any) -> None:
+        args, kwargs = value
+        # Every diffusers scheduler calls them model_output, timestep and sample, and pipelines name them or not.
+        signature = inspect.signature(type(self._adapter.pipeline.scheduler).step)
+        self._step_inputs = signature.bind_partial(None, *args, **kwargs).arguments
+        if self.steps:
+            self.latent_dtype = self._step_inputs["sample"].dtype
+
+    def _scheduler_ends(self, value: Any) -> None:
+        values = self._step_over()
+        self._listener.step(values)
+        self.steps.append(values.info)
+        self._forwards, self._predicted, self._step_inputs, self._over = 0, {}, {}, None
+
+    def _step_over(self) -> StepValues:
+        """What the step did whose scheduler step has just been made."""
+        if self._over is not None:
+            return self._over
+        assert self._forward is not None
+        timestep = self._step_inputs["timestep"]
+        level = noise.level(self._adapter.pipeline.scheduler, timestep)
+        info = StepInfo(
+            step=len(self.steps),
+            timestep=float(timestep),
+            sigma=level.sigma,
+            sigma_next=level.sigma_next,
+            expert=self._forward.expert,
+            guidance=self._adapter.guidance(self._settings, self._forward.expert),
+        )
+        sample, guided = self._adapter.given(
+            self._step_inputs["sample"], self._step_inputs["model_output"], self._geometry, self._forward
+        )
+        predicted = {**self._predicted, "guided": guided}
+        velocity = {branch: level.velocity(sample, value) for branch, value in predicted.items()}
+        self._over = StepValues(info, sample, velocity, level.signal)
+        return self._over
+
+    def drawn(self, raw: Any) -> Any:
+        """The first x_s, from what the pipeline has prepared: its latents, or a tuple that begins with them."""
+        if isinstance(raw, tuple):
+            return (self.drawn(raw[0]), *raw[1:])
+        if self.start is not None:
+            stored = self.start.latent_fyxc
+            raw = self._on_latent(raw.to(stored.dtype), lambda part, first: stored[first:].to(part))
+        upcoming = Upcoming(len(self.steps), math.nan, math.nan, self._initial, None)
+        return self._edited(raw, upcoming)
+
+    def handed_on(self, result: Any) -> Any:
+        """What the scheduler returns, with the x_s that the next step starts from as its first part."""
+        step = len(self.steps) + 1
+        if self._editor is None or step >= self._settings.steps:
+            return result
+        values = self._step_over()
+        scheduler, sigma = self._adapter.pipeline.scheduler, values.info.sigma_next
+        upcoming = Upcoming(step, sigma, noise.clean_share(scheduler, sigma), self._initial, values)
+        if self._editor.resets(step):
+            noise.forget(scheduler)
+        if isinstance(result, tuple):
+            # CogVideoX hands the solver's past round through the pipeline, as the second part.
+            rest = tuple(None for _ in result[1:]) if self._editor.resets(step) else result[1:]
+            return (self._edited(result[0], upcoming), *rest)
+        result.prev_sample = self._edited(result.prev_sample, upcoming)
+        return result
+
+    @property
+    def _initial(self) -> float:
+        return float(getattr(self._adapter.pipeline.scheduler, "init_noise_sigma", 1.0))
+
+    def _edited(self, raw: Tensor, upcoming: Upcoming) -> Tensor:
+        if self._editor is None:
+            return raw
+        editor = self._editor
+        return self._on_latent(raw, lambda part, first: editor.latent(upcoming, part, first))
+
+    def _on_latent(self, raw: Tensor, change: Callable[[Tensor, int], Tensor]) -> Tensor:
+        """Change the part of a latent that the pipeline does not hold fixed; `change` is told its first frame."""
+        geometry, held = self._geometry, self._adapter.held
+
+        def moving(value: Tensor) -> Tensor:
+            grid = self._adapter.latent(value, geometry)[0, ..., : geometry.latent_channels]
+            return grid[held - (geometry.latent.frames - len(grid)) :]  # the scheduler may not see what is held
+
+        return written(raw, moving, lambda part: change(part, held))
+
+
+def _rows(grid: Tensor, rows: list[Tensor]) -> Tensor:
+    """Rows as one tensor; `grid` itself where none of them has changed."""
+    same = all(new.data_ptr() == old.data_ptr() for new, old in zip(rows, grid, strict=True))
+    return grid if same else torch.stack(rows)
