@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import interp
     import store
     from interp import floors
+    from interp.interventions import Intervention
 
 LAYERS = ("interp", "store", "analyses", "reports")
 """The import packages of the distribution; their names are generic, so `doctor` looks for impostors."""
@@ -94,6 +95,18 @@ def capture(
         ),
     ] = None,
     spec: Annotated[Path | None, Parameter(help="TOML file with [[capture]] tables, instead of --keep.")] = None,
+    intervene: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="",
+            help="What to change on the way: KIND[@FIELD=VALUE], such as noise_at_step@steps=8@matched, or a TOML file "
+            "with [[intervention]] tables; repeatable, in this order. Clean runs that are missing are made, too.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        Literal["euler"] | None,
+        Parameter(help="euler: flow matching without a solver's memory, for runs whose x_s is changed."),
+    ] = None,
     steps: Annotated[int | None, Parameter(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, Parameter(help="Guidance scale; 1 or below turns guidance off.")] = None,
     guidance_2: Annotated[float | None, Parameter(help="Guidance scale of the low-noise expert.")] = None,
@@ -127,7 +140,7 @@ def capture(
     import torch
 
     import interp
-    from interp import executors
+    from interp import executors, intervening
 
     samples = _samples(
         world=world,
@@ -143,6 +156,7 @@ def capture(
         raise interp.BadSpec("--keep and --spec were both given; give one of them")
     wanted = interp.parse(keep) if keep else interp.read(spec) if spec else interp.DEFAULT
     chosen = interp.numbers(seeds)
+    changes = intervening.parse(intervene or ())
     executors.check(executor)
     elsewhere = executor != "local"  # here the weights are only compared, so they stay off the GPU
     loaded = interp.load(
@@ -155,13 +169,15 @@ def capture(
         transformer=transformer,
         offload=None if elsewhere else offload,
         vae_tiling=vae_tiling,
+        scheduler=scheduler,
     )
     if loaded.recipe and elsewhere:
         loaded.recipe |= {"offload": offload, "device": device}
     settings = loaded.settings(
         steps=steps, guidance=guidance, guidance_2=guidance_2, height=height, width=width, frames=frames
     )
-    _capture(loaded, samples, wanted, into=into, seeds=chosen, settings=settings, executor=executor, dry_run=dry_run)
+    how: dict[str, Any] = {"into": into, "seeds": chosen, "settings": settings, "executor": executor}
+    _capture(loaded, samples, wanted, **how, dry_run=dry_run, changes=changes)
 
 
 @app.command
@@ -565,24 +581,33 @@ def _capture(
     settings: store.SamplerSettings | None = None,
     executor: str = "local",
     dry_run: bool = False,
+    changes: tuple[Intervention, ...] = (),
 ) -> interp.Captured:
-    """Say what it costs, then capture with a progress bar."""
+    """Say what it costs, then capture with a progress bar: clean runs, and with `changes` their children."""
     import interp
     import store
 
     interp.plan(model.adapter, spec, settings or model.settings())  # refused before a folder is made
     acts = store.open(into, mode="a")
-    todo = interp.sweep(model, samples, spec, into=acts, seeds=seeds, settings=settings)
-    _say(
-        f"{len(todo.runs)} runs, {len(todo.runs) - len(todo.missing)} of them in the store already; "
-        f"{len(todo.missing)} to make: {todo.steps} steps, {todo.nbytes / 1e6:.1f} MB "
-        f"({todo.plan.nbytes / 1e6:.2f} MB a run)"
-    )
+    how: dict[str, Any] = {"into": acts, "seeds": seeds, "settings": settings}
+    kinds: list[tuple[Intervention, ...]] = [(), changes] if changes else [()]
+    for sample in samples if changes else ():  # one may donate to another
+        acts.put_sample(sample)
+    found = [interp.sweep(model, samples, spec, **how, interventions=kind) for kind in kinds]  # refused before any runs
+    for todo, kind in zip(found, kinds, strict=True):
+        _say(
+            f"{len(todo.runs)} runs{' with ' if kind else ''}{', '.join(change.kind for change in kind)}, "
+            f"{len(todo.runs) - len(todo.missing)} of them in the store already; "
+            f"{len(todo.missing)} to make: {todo.steps} steps, {todo.nbytes / 1e6:.1f} MB "
+            f"({todo.plan.nbytes / 1e6:.2f} MB a run)"
+        )
     if dry_run:
-        return interp.Captured(tuple(run.id for _, run in todo.runs), 0, 0)
-    return interp.capture(
-        model, samples, spec, into=acts, seeds=seeds, settings=settings, executor=executor, progress=True
-    )
+        return interp.Captured(tuple(run.id for _, run in found[-1].runs), 0, 0)
+    done = [
+        interp.capture(model, samples, spec, **how, interventions=kind, executor=executor, progress=True)
+        for kind in kinds
+    ]
+    return done[-1]
 
 
 def _samples(

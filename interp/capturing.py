@@ -146,6 +146,10 @@ def capture(
     """
     executors.check(executor)
     acts = into if isinstance(into, store.ActivationStore) else store.open(into, mode="a")
+    samples = list(samples)
+    if interventions:
+        for sample in samples:  # one may donate to another
+            acts.put_sample(sample)
     todo = sweep(
         model, samples, spec, into=acts, seeds=seeds, settings=settings, interventions=interventions, parent=parent
     )

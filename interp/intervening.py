@@ -1,8 +1,11 @@
-"""From a run's record to the edits of its interventions: checked, planned, and given what other runs donate."""
+"""From words or records to the edits of a run's interventions: read, checked, planned, given what other runs donate."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -11,11 +14,82 @@ from interp.editing import Edits
 from interp.errors import BadIntervention
 from interp.interventions import Intervention, LatentEdit, Scope, interventions
 from interp.interventions._base import XsIntervention
+from interp.spec import numbers
 from store.records import Json, Run
 
 if TYPE_CHECKING:
     import store
     from interp.model import Model
+
+
+SYNTAX = "KIND[@FIELD=VALUE][@FIELD], e.g. noise_at_step@steps=8@matched or patch@donor.seed=5@layers=4-6@steps=0"
+"""How an intervention is written on a command line: numbers as 0,4-7, other values as JSON, no value is true."""
+
+
+def parse(texts: Iterable[str]) -> tuple[Intervention, ...]:
+    """Interventions as in `SYNTAX`, or from a TOML file where a text is the name of one, in their order.
+
+    Raises:
+        BadIntervention: quoting the item and the syntax.
+        UnknownName: if there is no such kind.
+
+    Example:
+        >>> parse(["noise_at_step@steps=2,4-5@dose=0.5"])[0].to_json()
+        {'kind': 'noise_at_step', 'dose': 0.5, 'steps': [2, 4, 5]}
+    """
+    found: list[Intervention] = []
+    for text in texts:
+        found += read(Path(text)) if text.endswith(".toml") else [from_json(_item(text))]
+    return tuple(found)
+
+
+def read(path: Path) -> tuple[Intervention, ...]:
+    """The interventions of a TOML file with `[[intervention]]` tables: `kind`, and the fields of that kind.
+
+    Raises:
+        BadIntervention: if the file is missing, is no TOML, or a table is wrong.
+    """
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadIntervention(f"cannot read the interventions {path}: {error}") from error
+    items = table.get("intervention")
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        raise BadIntervention(
+            f"{path} has no [[intervention]] table; each needs a kind: {', '.join(interventions.names())}"
+        )
+    return tuple(map(from_json, items))
+
+
+def _item(text: str) -> Json:
+    """The record that one item of a command line means."""
+    name, *options = text.split("@")
+    record: dict[str, Any] = {"kind": name}
+    for option in options:
+        key, given, value = option.partition("=")
+        *outer, last = key.split(".")
+        place = record
+        for part in outer:
+            place = place.setdefault(part, {})
+        if not last or not isinstance(place, dict) or (given and not value):
+            raise BadIntervention(f"cannot read {option!r} in {text!r}; write {SYNTAX}")
+        kind = (
+            str(interventions[name].model_fields[last].annotation) if last in interventions[name].model_fields else ""
+        )
+        place[last] = _value(value, kind) if given else True
+    return record
+
+
+def _value(text: str, kind: str) -> Any:
+    """A field's value: `kind` is the text of its type."""
+    if "tuple[int" in kind and text[:1] != "[":
+        return list(numbers(text))
+    if "tuple[" in kind and text[:1] != "[":
+        return text.split(",")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def from_json(value: Json) -> Intervention:

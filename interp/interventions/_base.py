@@ -6,7 +6,7 @@ Shape legend: f frames, y rows, x columns (of the token grid inside blocks, of t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -221,8 +221,3 @@ def _chosen(wanted: Sequence[int] | None, there: tuple[int, ...], *, kind: str, 
             span = f"{there[0]} to {there[-1]}" if there == tuple(range(there[0], there[-1] + 1)) else f"{there}"
             raise BadIntervention(f"{kind} asks for {what} {number}, but there are {len(there)}: {span}")
     return tuple(sorted(set(wanted)))
-
-
-def fields(kind: type[Intervention]) -> Mapping[str, Any]:
-    """Names of the fields that a user may give, with what is known about them."""
-    return {name: field for name, field in kind.model_fields.items() if name != "reset"}

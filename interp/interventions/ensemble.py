@@ -72,11 +72,11 @@ def average(members: Tensor, weights: str) -> Tensor:
     """Average `[member, …, c]` over members, see `Ensemble.weights`; float32.
 
     Example:
-        >>> members = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[-1.0, 0.0]]])
-        >>> average(members, "agreement")  # the third agrees with nobody
+        >>> members = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[1.0, 0.0]], [[-1.0, 0.0]]])
+        >>> average(members, "agreement")  # the last agrees with nobody
         tensor([[1., 0.]])
         >>> average(members, "uniform")
-        tensor([[0.3333, 0.0000]])
+        tensor([[0.5000, 0.0000]])
     """
     count = len(members)
     if weights == "median":
