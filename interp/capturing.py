@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -153,24 +154,41 @@ def capture(
     todo = sweep(
         model, samples, spec, into=acts, seeds=seeds, settings=settings, interventions=interventions, parent=parent
     )
+    made = make_all(model, todo.missing, acts, executor=executor, progress=progress)
+    return Captured(tuple(run.id for _, run in todo.runs), made, len(todo.runs) - made)
+
+
+def make_all(
+    model: Model,
+    missing: Sequence[tuple[Sample, Run]],
+    acts: store.ActivationStore,
+    *,
+    executor: str = "local",
+    progress: bool = False,
+) -> int:
+    """Make runs that the store lacks, here or on the workers of an executor.
+
+    Returns:
+        How many were made now; others have been made by another process in the meantime.
+    """
     made: list[bool] = []
-    with tqdm(total=todo.steps, unit="step", desc="capture", disable=not progress, dynamic_ncols=True) as bar:
+    steps = sum(run.settings.steps for _, run in missing)
+    with tqdm(total=steps, unit="step", desc="capture", disable=not progress, dynamic_ncols=True) as bar:
+
+        def done(run: Run, now: bool, *, steps: int) -> None:
+            made.append(now)
+            bar.set_postfix_str(f"run {len(made)}/{len(missing)}")
+            bar.update(steps)
+
+        for sample, _ in missing:
+            acts.put_sample(sample)
         if executor == "local":
-            for number, (sample, run) in enumerate(todo.missing):
-                bar.set_postfix_str(f"run {number + 1}/{len(todo.missing)}")
-                acts.put_sample(sample)
-                made.append(make_run(model, sample, run, acts, on_step=bar.update))
-        elif todo.missing:
-
-            def done(run: Run, now: bool) -> None:
-                made.append(now)
-                bar.set_postfix_str(f"run {len(made)}/{len(todo.missing)}")
-                bar.update(run.settings.steps)
-
-            for sample, _ in todo.missing:
-                acts.put_sample(sample)
-            executors.spread(executor, model, [run for _, run in todo.missing], into=acts, done=done)
-    return Captured(tuple(run.id for _, run in todo.runs), sum(made), len(todo.runs) - sum(made))
+            for sample, run in missing:
+                done(run, make_run(model, sample, run, acts, on_step=bar.update), steps=0)
+        elif missing:
+            spread = partial(done, steps=missing[0][1].settings.steps)
+            executors.spread(executor, model, [run for _, run in missing], into=acts, done=spread)
+    return sum(made)
 
 
 def make_run(
@@ -213,8 +231,6 @@ def _make(
     resume: bool,
 ) -> None:
     started = time.perf_counter()
-    prefix = resuming.prefix(model, run, plan, acts) if resume else None
-    editor = intervening.edits_of(model, run, acts)
     with acts.begin_run(run, provenance.take(model.device)) as writer:
         for array in plan.arrays:
             writer.add_array(
@@ -233,6 +249,8 @@ def _make(
             explained(model.device, f"{_size(run.settings)} in {model.ref.dtype}"),
             Stream(scored, **_STREAM[model.device.type == "cuda"]) as stream,
         ):
+            prefix = resuming.prefix(model, run, plan, acts) if resume else None
+            editor = intervening.edits_of(model, run, acts)
             if prefix is not None:
                 prefix.copy(plan, scored, acts)
                 for _ in prefix.start.steps:

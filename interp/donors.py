@@ -61,7 +61,26 @@ def source(donor: Donor, model: Model, run: Run, acts: store.ActivationStore) ->
             raise BadIntervention(
                 f"donor {donor.run} has {name} {theirs}, this run has {ours}; take a donor of the same shape"
             )
+    if found.settings.scheduler_config != run.settings.scheduler_config:
+        raise BadIntervention(
+            f"donor {donor.run} has other noise levels: its {run.settings.scheduler} is set otherwise"
+        )
     return found
+
+
+def check(need: Need, model: Model, run: Run, acts: store.ActivationStore) -> None:
+    """Refuse a donor that cannot give what is needed.
+
+    Raises:
+        BadIntervention, StoreError: see `source`; or a branch is needed that the donor does not run.
+    """
+    record = source(need.donor, model, run, acts)
+    there = intervening.scope_of(model, record).branches
+    if missing := [branch for branch in need.branches if branch not in there]:
+        raise BadIntervention(
+            f"donor {need.donor.run} was sampled without guidance and has no {missing[0]}; name the branches to take, "
+            f"of {', '.join(there)}"
+        )
 
 
 class Donated:

@@ -141,7 +141,7 @@ def check(model: Model, run: Run, acts: store.ActivationStore) -> None:
     for one in map(from_json, run.interventions):
         one.check(scope)
         for need in one.needs(scope):
-            donors.source(need.donor, model, run, acts)
+            donors.check(need, model, run, acts)
 
 
 def begins(model: Model, run: Run) -> int:

@@ -46,16 +46,23 @@ class Prefix(NamedTuple):
 
 def prefix(model: Model, run: Run, wanted: Plan, acts: store.ActivationStore) -> Prefix | None:
     """What of its clean run an intervened run can begin with, or None where it must be made from step 0."""
-    if not run.interventions or run.parent_id is None or not acts.has_run(run.parent_id):
+    if run.parent_id is None or not acts.has_run(run.parent_id):
         return None
-    first = intervening.begins(model, run)
     entry = acts.run(run.parent_id)
-    held_in = model.traced.latent_dtype
-    if first == 0 or held_in is None or not _repeats(model) or not _has(model, entry.run, wanted, first):
+    first, held_in = begin(model, run, entry.run, wanted), model.traced.latent_dtype
+    if first == 0 or held_in is None:
         return None
     latent = acts.load(LATENT, "full", runs=[run.parent_id], step=first, lazy=False).to_numpy()[0]
     steps = tuple(info for info in entry.steps if info.step < first)
     return Prefix(run.parent_id, Start(first, torch.from_numpy(latent).to(held_in), steps))
+
+
+def begin(model: Model, run: Run, parent: Run, wanted: Plan) -> int:
+    """The step that an intervened run can begin at, once its clean run is stored; 0 where it must be made whole."""
+    if not run.interventions or not _repeats(model):
+        return 0
+    first = intervening.begins(model, run)
+    return first if _has(model, parent, wanted, first) else 0
 
 
 def _repeats(model: Model) -> bool:

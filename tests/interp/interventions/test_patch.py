@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 import interp
 import store
@@ -141,6 +142,15 @@ class TestPatch(InterventionContract):
         assert "has steps 5, this run has 4" in bench.refuses(Patch(donor=Donor(run=longer.id)))
         wider = bench.run(width=64)
         assert "has width 64, this run has 48" in bench.refuses(Patch(donor=Donor(run=wider.id)))
+        spec = interp.parse(["latent/full"])
+        settings = bench.model.settings(**{**SETTINGS, "guidance": 1.0})
+        (id,) = interp.capture(bench.model, [tiny.sample()], spec, into=bench.acts, settings=settings).run_ids
+        says = bench.refuses(Patch(donor=Donor(run=id)))
+        assert "sampled without guidance and has no uncond; name the branches to take, of cond" in says
+        bench.run(Patch(donor=Donor(run=id), branches=("cond",), steps=(3,)))
+        shifted = Bench(bench.acts.path, pipeline=tiny.pipeline(experts=2))
+        shifted.model.pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+        assert "has other noise levels" in bench.refuses(Patch(donor=Donor(run=shifted.run().id)))
 
     def test_a_branch_that_does_not_run_is_refused(self, bench: Bench) -> None:
         says = bench.refuses(Patch(donor=Donor(), branches=("uncond",)), guidance=1.0)
