@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 if TYPE_CHECKING:
+    import torch
+
     import interp
     import store
     from analyses.experiments import Experiment
@@ -95,7 +97,8 @@ def capture(
         list[str] | None,
         Parameter(
             negative="",
-            help="What to keep: SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond]; repeatable.",
+            help="What to keep: SITE/REDUCTION[@layers=0-5,8][@steps=0,4-7][@branches=cond,uncond][@heads=0,3], or "
+            "pattern/map@queries=FRAME:Y:X; repeatable.",
         ),
     ] = None,
     spec: Annotated[Path | None, Parameter(help="TOML file with [[capture]] tables, instead of --keep.")] = None,
@@ -138,13 +141,15 @@ def capture(
         str,
         Parameter(help="local, gpus (one process each), dask (processes here) or dask:ADDRESS of a scheduler."),
     ] = "local",
-    dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be written.")] = False,
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Only say what it would take: bytes, disk and time; loads no weights.")
+    ] = False,
 ) -> None:
     """Generate videos and keep what happens at each denoising step; goes on where it was stopped."""
     import torch
 
     import interp
-    from interp import executors, intervening
+    from interp import catalogue, executors, intervening
 
     samples = _samples(
         world=world,
@@ -163,9 +168,19 @@ def capture(
     changes = intervening.parse(intervene or ())
     executors.check(executor)
     elsewhere = executor != "local"  # here the weights are only compared, so they stay off the GPU
+    runs_on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    on_gpu = executor == "gpus" or (not elsewhere and runs_on.type != "cpu")
+    kind: torch.dtype = getattr(torch, dtype or ("bfloat16" if on_gpu else "float32"))
+    asked = {"steps": steps, "guidance": guidance, "guidance_2": guidance_2}
+    asked |= {"height": height, "width": width, "frames": frames}
+    sketch = catalogue.skeleton(model, dtype=kind, revision=revision)
+    foreseen = interp.foresee(sketch, samples, wanted, into=into, seeds=chosen, settings=sketch.settings(**asked))
+    if dry_run and not changes:  # whether a change has a place, its donors say, for whom the weights are compared
+        _print_forecast(foreseen, into=into, runs_on=runs_on, dtype=kind)
+        return
     loaded = interp.load(
         model,
-        dtype=getattr(torch, dtype or "bfloat16") if dtype or executor == "gpus" else None,
+        dtype=kind,
         device="cpu" if elsewhere else device,
         loras=lora or (),
         revision=revision,
@@ -177,9 +192,7 @@ def capture(
     )
     if loaded.recipe and elsewhere:
         loaded.recipe |= {"offload": offload, "device": device}
-    settings = loaded.settings(
-        steps=steps, guidance=guidance, guidance_2=guidance_2, height=height, width=width, frames=frames
-    )
+    settings = loaded.settings(**asked)
     how: dict[str, Any] = {"into": into, "seeds": chosen, "settings": settings, "executor": executor}
     _capture(loaded, samples, wanted, **how, dry_run=dry_run, changes=changes)
 
@@ -576,18 +589,23 @@ def models_info(
     """Say from a model's configuration, without its weights, what capturing a run would cost, by site and reduction."""
     import torch
 
-    from interp import catalogue
+    from interp import catalogue, forecast
 
-    loaded = catalogue.skeleton(model, dtype=getattr(torch, dtype), revision=revision)
+    kind: torch.dtype = getattr(torch, dtype)
+    loaded = catalogue.skeleton(model, dtype=kind, revision=revision)
     asked = loaded.settings(steps=steps, guidance=guidance, height=height, width=width, frames=frames)
     found = catalogue.cost(loaded, asked)
+    speed = forecast.measure(torch.device("cuda" if torch.cuda.is_available() else "cpu"), kind)
+    seconds = speed.seconds(found.flops)
     if json_:
         costs = [cost._asdict() for cost in found.costs]
-        _print_json({**found._asdict(), "settings": found.settings.model_dump(mode="json"), "costs": costs})
+        about = {"settings": found.settings.model_dump(mode="json"), "costs": costs}
+        _print_json({**found._asdict(), **about, "time": {"seconds": seconds, **speed._asdict()}})
         return
     _say(str(found))
+    _say(f"time of a run: about {forecast.duration(seconds)}; {speed}")
     _print_table(*found.table())
-    _say("Bytes of one run, uncompressed: all layers and steps, one branch.")
+    _say("Bytes of one run, uncompressed: all layers, heads and steps, one branch; of pattern, one query.")
 
 
 @app.command
@@ -661,12 +679,8 @@ def _capture(
         acts.put_sample(sample)
     found = [interp.sweep(model, samples, spec, **how, interventions=kind) for kind in kinds]  # refused before any runs
     for todo, kind in zip(found, kinds, strict=True):
-        _say(
-            f"{len(todo.runs)} runs{' with ' if kind else ''}{', '.join(change.kind for change in kind)}, "
-            f"{len(todo.runs) - len(todo.missing)} of them in the store already; "
-            f"{len(todo.missing)} to make: {todo.steps} steps, {todo.nbytes / 1e6:.1f} MB "
-            f"({todo.plan.nbytes / 1e6:.2f} MB a run)"
-        )
+        told = _to_make(len(todo.runs), len(todo.missing), steps=todo.steps, plan=todo.plan)
+        _say(f"with {', '.join(change.kind for change in kind)}: {told}" if kind else told)
     if dry_run:
         return interp.Captured(tuple(run.id for _, run in found[-1].runs), 0, 0)
     done = [
@@ -720,6 +734,29 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     _say(f"{result.verdict}: {result.finding}")
     _say(f"Rule: {asked.rule}")
     _say(f"n = {result.record.n}, result {result.id}")
+
+
+def _to_make(runs: int, missing: int, *, steps: int, plan: interp.Plan) -> str:
+    """One line: what a sweep makes and writes."""
+    return (
+        f"{runs} runs, {runs - missing} of them in the store already; {missing} to make: {steps} steps, "
+        f"{plan.nbytes * missing / 1e6:.1f} MB ({plan.nbytes / 1e6:.2f} MB a run)"
+    )
+
+
+def _print_forecast(foreseen: interp.Forecast, *, into: Path, runs_on: torch.device, dtype: torch.dtype) -> None:
+    """What a sweep would take: the model, bytes by array, disk, and time on this device."""
+    from interp.forecast import duration, measure
+
+    speed = measure(runs_on, dtype)
+    each = speed.seconds(foreseen.costs.flops)
+    steps = foreseen.missing * foreseen.costs.settings.steps
+    free = "unknown" if foreseen.free is None else f"{foreseen.free / 1e9:.1f} GB"
+    _say(str(foreseen.costs))
+    _print_table(*foreseen.table())
+    _say(_to_make(foreseen.runs, foreseen.missing, steps=steps, plan=foreseen.plan))
+    _say(f"free at {into}: {free}")
+    _say(f"time: about {duration(each * foreseen.missing)}, {duration(each)} a run; {speed}")
 
 
 def _samples(

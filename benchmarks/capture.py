@@ -1,8 +1,9 @@
 """What capturing costs: a traced and stored generation of tinywan against the bare pipeline.
 
 The bare pipeline is loaded by itself, without nnsight on its modules. A case is one whole generation: for
-the capture, until the run is visible in the store. Beside our own, the way in which most people do it:
-forward hooks that copy to the host, and `torch.save` of the list.
+a capture, until the run is visible in the store. Captured are the default spec, and the energy of every site
+that the model has. Beside our own, the way in which most people do it: forward hooks that copy to the host,
+and `torch.save` of the list.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 import interp
 import store
 from _frame import Report, interleaved, main
+from interp import catalogue
 
 STEPS = 20
 ROUNDS = 7
@@ -29,11 +32,13 @@ def measure(report: Report, *, quick: bool) -> None:
     sample = interp.worlds["maze"].generate(1, seed=1)[0]
     settings = bare.settings(steps=2 if quick else STEPS)
     seeds = itertools.count()
+    energies = [cost.site for cost in catalogue.cost(traced, settings).costs if cost.reduction == "energy"]
+    specs = {"default": interp.DEFAULT, "all_sites": interp.parse(f"{site}/energy" for site in energies)}
     with tempfile.TemporaryDirectory() as folder:
         acts = store.open(Path(folder) / "acts", mode="a")
 
-        def capture() -> None:
-            done = interp.capture(traced, [sample], into=acts, seeds=[next(seeds)], settings=settings)
+        def capture(case: str) -> None:
+            done = interp.capture(traced, [sample], specs[case], into=acts, seeds=[next(seeds)], settings=settings)
             assert done.made == 1
 
         def hooks() -> None:
@@ -42,14 +47,14 @@ def measure(report: Report, *, quick: bool) -> None:
         seconds = interleaved(
             {
                 "bare": lambda: bare.generate(sample, settings=settings),
-                "default": capture,
+                **{case: partial(capture, case) for case in specs},
                 "hooks_save": hooks,
             },
             rounds=1 if quick else ROUNDS,
         )
     report.add_median("capture.cpu.bare.seconds", seconds["bare"])
-    report.add_ratio("capture.cpu.default.overhead", seconds["default"], seconds["bare"], offset=-1)
-    report.add_ratio("capture.cpu.hooks_save.overhead", seconds["hooks_save"], seconds["bare"], offset=-1)
+    for case in (*specs, "hooks_save"):
+        report.add_ratio(f"capture.cpu.{case}.overhead", seconds[case], seconds["bare"], offset=-1)
 
 
 def _hooked(model: interp.Model, path: Path, *, sample: store.Sample, settings: store.SamplerSettings) -> None:

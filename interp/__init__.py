@@ -15,6 +15,7 @@ from interp.errors import (
     UnknownName,
     UnsupportedModel,
 )
+from interp.forecast import Forecast, foresee
 from interp.geometry import Geometry, Grid
 from interp.loading import load
 from interp.lora import Lora
@@ -35,6 +36,7 @@ __all__ = [
     "BadIntervention",
     "BadSpec",
     "Captured",
+    "Forecast",
     "Geometry",
     "Grid",
     "InterpError",
@@ -48,6 +50,7 @@ __all__ = [
     "UnsupportedModel",
     "capture",
     "custom_sample",
+    "foresee",
     "load",
     "numbers",
     "parse",

@@ -15,11 +15,10 @@ from tqdm.auto import tqdm
 
 import store
 from interp import executors, intervening, provenance, resuming
-from interp.errors import BadSpec
 from interp.interventions import Intervention
 from interp.memory import explained
 from interp.model import Model, finished
-from interp.planning import ArrayPlan, Plan, plan
+from interp.planning import ArrayPlan, Plan, check_room, plan
 from interp.recorder import Recorder
 from interp.sites import LayerSite
 from interp.spec import DEFAULT
@@ -98,12 +97,7 @@ def sweep(
             intervening.check(model, run, into)
     missing = tuple((sample, run) for sample, run in runs if not into.has_run(run.id))
     found = Sweep(runs, missing, resolved)
-    free = into.free
-    if free is not None and found.nbytes > free:
-        raise BadSpec(
-            f"{len(missing)} runs would write {found.nbytes / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free at "
-            f"{into.path}; capture fewer layers, steps or sites, or reduce them"
-        )
+    check_room(resolved, len(missing), into.free, into.path)
     return found
 
 
@@ -231,7 +225,8 @@ def _make(
     resume: bool,
 ) -> None:
     started = time.perf_counter()
-    with acts.begin_run(run, provenance.take(model.device)) as writer:
+    device = model.device  # diffusers goes through all modules to tell it
+    with acts.begin_run(run, provenance.take(device)) as writer:
         for array in plan.arrays:
             writer.add_array(
                 array.site.name,
@@ -246,8 +241,8 @@ def _make(
             )
         scored = _ScoredSink(writer, sample, plan)
         with (
-            explained(model.device, f"{_size(run.settings)} in {model.ref.dtype}"),
-            Stream(scored, **_STREAM[model.device.type == "cuda"]) as stream,
+            explained(device, f"{_size(run.settings)} in {model.ref.dtype}"),
+            Stream(scored, **_STREAM[device.type == "cuda"]) as stream,
         ):
             prefix = resuming.prefix(model, run, plan, acts) if resume else None
             editor = intervening.edits_of(model, run, acts)
@@ -331,13 +326,11 @@ def _layer_sites(plan: Plan) -> list[tuple[LayerSite, list[int]]]:
     return [(site, sorted(numbers)) for site, numbers in layers.items()]
 
 
-def _coords(array: ArrayPlan) -> dict[str, NDArray[np.generic]]:
+def _coords(array: ArrayPlan) -> dict[str, object]:
     """Labels of the axes that are no places; the store numbers frames, rows, columns and channels."""
-    coords: dict[str, NDArray[np.generic]] = {dims.STEP: np.array(array.steps)}
+    coords: dict[str, object] = {dims.STEP: np.array(array.steps)}
     if array.branches:
         coords[dims.BRANCH] = np.array(array.branches)
     if array.layers:
         coords[dims.LAYER] = np.array(array.layers)
-    if array.reduction.stats:
-        coords[dims.STAT] = np.array(array.reduction.stats)
-    return coords
+    return coords | array.reduction.labels()

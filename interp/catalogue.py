@@ -6,6 +6,7 @@ import copy
 import importlib
 import json
 import math
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from interp.planning import plan
 from interp.reductions import reductions
 from interp.sites import sites
 from interp.spec import DEFAULT
-from store.records import CaptureItem, CaptureSpec, SamplerSettings
+from store.records import CaptureItem, CaptureSpec, SamplerSettings, TokenBox
 
 
 class Traceable(NamedTuple):
@@ -66,7 +67,7 @@ def refused() -> list[Refused]:
 
 
 class Cost(NamedTuple):
-    """What one site through one reduction takes: all layers and steps, one branch."""
+    """What one site through one reduction takes: all layers, heads and steps, one branch; of `pattern` one query."""
 
     site: str
     reduction: str
@@ -163,14 +164,7 @@ def skeleton(name_or_path: str | Path, *, dtype: torch.dtype = torch.bfloat16, r
     source = str(folder or name_or_path)
     defaults: dict[str, Any] = {}
     try:
-        config: Any = DiffusionPipeline.load_config(source, revision=revision)
-        index: dict[str, Any] = dict(config)
-        kind = getattr(diffusers, str(index["_class_name"]), None)
-        if kind is None:
-            raise UnsupportedModel(f"the installed diffusers has no {index['_class_name']}, which {source} needs")
-        pipeline = kind(
-            **{name: _component(source, name, value, dtype, revision) for name, value in _expected(kind, index)}
-        )
+        pipeline = _without_weights(source, dtype, revision)
         if folder and (folder / bundled.DEFAULTS_FILE).exists():
             defaults |= json.loads((folder / bundled.DEFAULTS_FILE).read_text())
         if variant:
@@ -229,13 +223,28 @@ def cost(model: Model, settings: SamplerSettings | None = None) -> Costs:
 
 def _cost(model: Model, settings: SamplerSettings, site: str, reduction: str) -> Cost | None:
     """One line of the table, or None where the model has no such site or the site no such reduction."""
-    spec = CaptureSpec(items=(CaptureItem(site=site, reduction=reduction),))
+    first = TokenBox(frame=(0, 0), y=(0, 0), x=(0, 0))
+    queries = (first,) if sites[site].attention else None
+    spec = CaptureSpec(items=(CaptureItem(site=site, reduction=reduction, queries=queries),))
     try:
-        (array,) = plan(model.adapter, spec, settings).arrays
+        array = plan(model.adapter, spec, settings).arrays[0]
     except BadSpec:
         return None
     dtype = str(array.dtype).removeprefix("torch.")
     return Cost(site, reduction, dtype, array.cell, len(array.layers), array.nbytes)
+
+
+def _without_weights(source: str, dtype: torch.dtype, revision: str | None) -> Any:
+    """The pipeline of a folder or hub id, made from configurations alone."""
+    with warnings.catch_warnings():  # diffusers hands an argument on that the hub's client no longer knows
+        warnings.filterwarnings("ignore", message="The `local_dir_use_symlinks` argument", category=UserWarning)
+        config: Any = DiffusionPipeline.load_config(source, revision=revision)
+        index: dict[str, Any] = dict(config)
+        kind = getattr(diffusers, str(index["_class_name"]), None)
+        if kind is None:
+            raise UnsupportedModel(f"the installed diffusers has no {index['_class_name']}, which {source} needs")
+        expected = _expected(kind, index)
+        return kind(**{name: _component(source, name, value, dtype, revision) for name, value in expected})
 
 
 def _expected(kind: type[DiffusionPipeline], index: dict[str, Any]) -> list[tuple[str, Any]]:

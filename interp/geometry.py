@@ -29,3 +29,5 @@ class Geometry(NamedTuple):
     latent_channels: int
     video: Grid
     """Frames and pixels of the finished video."""
+    heads: int
+    """Heads of self-attention."""

@@ -12,6 +12,8 @@ from nnsight.intervention.interleaver import Event, Interleaver, Mediator, Pendi
 
 from interp import noise
 from interp.adapters import Forward, ModelAdapter, Place
+from interp.attention import Attended, Watch
+from interp.errors import UnsupportedModel
 from interp.geometry import Geometry
 from interp.recorder import Label
 from interp.sites import LayerSite, StepValues
@@ -30,8 +32,8 @@ class Listener(Protocol):
         """Whether `layer` should be called for this value."""
         ...
 
-    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> None:
-        """One value of a layer's site."""
+    def layer(self, site: str, label: Label, value_fyxc: Any) -> None:
+        """One value of a layer's site: a tensor, or of a site with `attention` an `Attended`."""
         ...
 
     def step(self, values: StepValues) -> None:
@@ -139,6 +141,7 @@ class Observer:
         self.context: str | None = None
         """Name of the cache context that the pipeline has entered."""
         self.steps: list[StepInfo] = list(start.steps) if start else []
+        self._watching: _Attention | None = None
         self._over: StepValues | None = None
         self.latent_dtype: torch.dtype | None = None
         """In which the pipeline holds x_s behind the first step; None where no such step has run."""
@@ -155,8 +158,12 @@ class Observer:
             wanted[f"{ROOT}.{expert}.input"] = [
                 self._denoiser_starts(expert, inspect.signature(type(denoiser).forward))
             ]
-            for location, site, layer in self._locations(expert, denoiser, self._sites):
-                wanted.setdefault(location, []).append(self._layer_ran(site, layer))
+            for location, site, layer, slot in self._locations(expert, denoiser, self._sites):
+                if site.attention:
+                    wanted.setdefault(f"{location}.input", []).append(self._attention_starts(site, layer))
+                    wanted.setdefault(f"{location}.output", []).append(self._attention_ends)
+                else:
+                    wanted.setdefault(f"{location}.{slot}", []).append(self._layer_ran(site, layer, slot))
             wanted[f"{ROOT}.{expert}.output"] = [self._denoiser_ends]
         wanted[f"{ROOT}.{SCHEDULER}.input"] = [self._scheduler_starts]
         wanted[f"{ROOT}.{SCHEDULER}.output"] = [self._scheduler_ends]
@@ -166,21 +173,21 @@ class Observer:
         """One for each location that the editor may change."""
         edited = self._editor.sites if self._editor else []
         return [
-            Worker(location, self._edit(site, layer))
+            Worker(f"{location}.{slot}", self._edit(site, layer, slot))
             for expert, denoiser in self._adapter.denoisers().items()
-            for location, site, layer in self._locations(expert, denoiser, edited)
+            for location, site, layer, slot in self._locations(expert, denoiser, edited)
         ]
 
     def _locations(
         self, expert: str, denoiser: Any, sites: list[tuple[LayerSite, list[int]]]
-    ) -> Iterator[tuple[str, LayerSite, int]]:
-        """What nnsight calls the places of some sites of one denoiser."""
+    ) -> Iterator[tuple[str, LayerSite, int, str]]:
+        """What nnsight calls the modules of some sites of one denoiser, each with its site, layer and slot."""
         blocks = self._adapter.blocks(denoiser)
         names = {id(module): name for name, module in denoiser.named_modules()}
         for site, layers in sites:
             for layer in layers:
                 module = self._adapter.module(blocks[layer], site.name)
-                yield f"{ROOT}.{expert}.{names[id(module)]}.{site.slot}", site, layer
+                yield f"{ROOT}.{expert}.{names[id(module)]}", site, layer, self._adapter.slot(blocks[layer], site)
 
     def observe_selected(self, selected: list[Callable[[Any], None]], value: Any) -> None:
         """Show `value` to those that subscribed to its location."""
@@ -203,7 +210,7 @@ class Observer:
         assert self._forward is not None
         return [Label(len(self.steps), branch, self._forward.expert, layer) for branch in self._branches]
 
-    def _edit(self, site: LayerSite, layer: int) -> Callable[[Any], Any]:
+    def _edit(self, site: LayerSite, layer: int, slot: str) -> Callable[[Any], Any]:
         """What the model goes on with at one location."""
 
         def change(value: Any) -> Any:
@@ -213,7 +220,7 @@ class Observer:
             if not any(editor.wants(site.name, label) for label in labels):
                 return value
             geometry, place = self._geometry, Place(site.name, layer, self._forward)
-            hidden = self._adapter.hidden(value, site.slot)
+            hidden = self._adapter.hidden(value, slot)
             changed = written(
                 hidden,
                 lambda raw: self._adapter.tokens(raw, geometry, place),
@@ -225,22 +232,45 @@ class Observer:
                     lambda raw: self._adapter.text_tokens(raw, geometry),
                     lambda text: _rows(text, [editor.text(site.name, at, text[row]) for row, at in enumerate(labels)]),
                 )
-            return value if changed is hidden else self._adapter.replaced(value, site.slot, changed)
+            return value if changed is hidden else self._adapter.replaced(value, slot, changed)
 
         return change
 
-    def _layer_ran(self, site: LayerSite, layer: int) -> Callable[[Any], None]:
+    def _layer_ran(self, site: LayerSite, layer: int, slot: str) -> Callable[[Any], None]:
         def show(value: Any) -> None:
             assert self._forward is not None
             labels = self._labels(layer)
             if not any(self._listener.wants(site.name, label) for label in labels):
                 return
-            hidden = self._adapter.hidden(value, site.slot)
+            hidden = self._adapter.hidden(value, slot)
             grid = self._adapter.tokens(hidden, self._geometry, Place(site.name, layer, self._forward))
             for row, label in enumerate(labels):
                 self._listener.layer(site.name, label, grid[row])
 
         return show
+
+    def _attention_starts(self, site: LayerSite, layer: int) -> Callable[[Any], None]:
+        def show(value: Any) -> None:
+            assert self._forward is not None
+            labels = self._labels(layer)
+            if any(self._listener.wants(site.name, label) for label in labels):
+                place = Place(site.name, layer, self._forward)
+                self._watching = _Attention(self._adapter, self._geometry, self._listener, place, labels)
+                self._watching.__enter__()
+
+        return show
+
+    def _attention_ends(self, value: Any) -> None:
+        if self._watching is not None:
+            watching = self._watching
+            self.close()
+            watching.check()
+
+    def close(self) -> None:
+        """End what a module that raised has left open."""
+        if self._watching is not None:
+            self._watching.__exit__(None, None, None)
+            self._watching = None
 
     def _denoiser_ends(self, value: Any) -> None:
         assert self._forward is not None
@@ -336,3 +366,49 @@ def _rows(grid: Tensor, rows: list[Tensor]) -> Tensor:
     """Rows as one tensor; `grid` itself where none of them has changed."""
     same = all(new.data_ptr() == old.data_ptr() for new, old in zip(rows, grid, strict=True))
     return grid if same else torch.stack(rows)
+
+
+class _Attention(Watch):
+    """One self-attention while it runs: its rows are shown as they go into the softmax, in one call or several."""
+
+    def __init__(
+        self, adapter: ModelAdapter, geometry: Geometry, listener: Listener, place: Place, labels: list[Label]
+    ) -> None:
+        super().__init__(self._called)
+        self._adapter, self._geometry, self._listener, self._place = adapter, geometry, listener, place
+        self._labels = labels
+        self._seen = 0
+
+    def check(self) -> None:
+        """Refuse an attention that did not go through PyTorch's softmax attention, or not as often as it has rows."""
+        if self._seen != len(self._labels):
+            raise UnsupportedModel(
+                f"the self-attention of layer {self._place.layer} showed {self._seen} of {len(self._labels)} rows; "
+                "pattern needs PyTorch's scaled_dot_product_attention: set the attention backend to native"
+            )
+
+    def _called(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> None:
+        rows, tokens = query.shape[0], query.shape[2]
+        if is_causal or key.shape[2] != tokens:
+            raise UnsupportedModel(f"the self-attention of layer {self._place.layer} is causal or has other keys")
+        index = torch.arange(rows * tokens).view(rows, tokens, 1)
+        at_bfyx = self._adapter.tokens(index, self._geometry, self._place)[..., 0]
+        if not self._adapter.joint and at_bfyx.numel() < index.numel():
+            raise UnsupportedModel(f"the self-attention of layer {self._place.layer} has keys that are no video tokens")
+        mask = None if attn_mask is None else attn_mask[(None,) * (4 - attn_mask.ndim)]
+        for at_fyx in at_bfyx:
+            label = self._labels[self._seen]
+            self._seen += 1
+            if self._listener.wants(self._place.site, label):
+                used = query.shape[-1] ** -0.5 if scale is None else scale
+                self._listener.layer(self._place.site, label, Attended(query, key, mask, used, at_fyx))

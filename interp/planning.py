@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,11 @@ class ArrayPlan(NamedTuple):
     """Shape of one (step, branch, layer)."""
     dtype: torch.dtype
     encoding: Encoding = "exact"
+
+    @property
+    def name(self) -> str:
+        """`site/reduction`."""
+        return f"{self.site.name}/{self.reduction.name}"
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -75,15 +80,62 @@ def plan(adapter: ModelAdapter, spec: CaptureSpec, settings: SamplerSettings) ->
     """
     adapter.check(settings)
     geometry = adapter.geometry(settings)
-    arrays = tuple(_array(item, adapter, geometry, settings) for item in spec.items)
-    return Plan(geometry, arrays)
+    dtype = _dtype(adapter)
+    arrays = (array for item in spec.items for array in _arrays(item, adapter, geometry, settings, dtype))
+    return Plan(geometry, tuple(arrays))
 
 
-def _array(item: CaptureItem, adapter: ModelAdapter, geometry: Geometry, settings: SamplerSettings) -> ArrayPlan:
+def check_room(plan: Plan, runs: int, free: int | None, where: object) -> None:
+    """Refuse what a disk cannot hold.
+
+    Args:
+        plan: What each run writes.
+        runs: How many will be made.
+        free: Bytes that can still be written; None where nobody knows.
+        where: The store's folder.
+
+    Raises:
+        BadSpec: saying what is asked, what there is, and what to reduce.
+    """
+    nbytes = plan.nbytes * runs
+    if free is None or nbytes <= free:
+        return
+    largest = max(plan.arrays, key=lambda array: array.nbytes, default=None)
+    most = f", {largest.nbytes / 1e9:.3g} GB of it {largest.name}" if largest else ""
+    raise BadSpec(
+        f"{runs} runs would write {nbytes / 1e9:.3g} GB ({plan.nbytes / 1e9:.3g} GB each{most}), but "
+        f"{free / 1e9:.3g} GB are free at {where}; keep fewer layers, steps or sites, a smaller reduction than full, "
+        "or @int8"
+    )
+
+
+def _arrays(
+    item: CaptureItem,
+    adapter: ModelAdapter,
+    geometry: Geometry,
+    settings: SamplerSettings,
+    dtype: torch.dtype,
+) -> Iterator[ArrayPlan]:
+    """The array of an item, and those that come with it."""
+    first = _array(item, adapter, geometry, settings, dtype)
+    yield first
+    for reduction in first.reduction.beside(adapter):
+        cell, kept = reduction.shape(first.site, geometry), reduction.dtype(first.dtype)
+        yield first._replace(reduction=reduction, cell=cell, dtype=kept, encoding="exact")
+
+
+def _array(
+    item: CaptureItem,
+    adapter: ModelAdapter,
+    geometry: Geometry,
+    settings: SamplerSettings,
+    model_dtype: torch.dtype,
+) -> ArrayPlan:
     site, reduction = sites[item.site], reductions[item.reduction]
     name = f"{site.name}/{reduction.name}"
     if reason := reduction.refuses(site):
         raise BadSpec(f"{name} is not possible: {reason}")
+    reduction = reduction.bound(item, geometry)
     layers = adapter.layers(site.name) if isinstance(site, LayerSite) else ()
     if site.per_layer and not layers:
         there = ", ".join(adapter.modules)
@@ -94,7 +146,7 @@ def _array(item: CaptureItem, adapter: ModelAdapter, geometry: Geometry, setting
     running = [branch for branch in site.branches if guided or branch != "uncond"]
     cell, dtype = (
         reduction.shape(site, geometry),
-        reduction.dtype(torch.float32 if site.latent_grid else _dtype(adapter)),
+        reduction.dtype(torch.float32 if site.latent_grid else model_dtype),
     )
     if item.encoding != "exact" and not (dtype.is_floating_point and {dims.Y, dims.X} & set(reduction.dims)):
         raise BadSpec(f"{name} cannot be kept as {item.encoding}, which is for floats with y and x; leave that out")

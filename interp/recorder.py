@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -42,8 +42,8 @@ class Recorder:
         for array in self._arrays:
             self._by_site.setdefault(array.plan.site.name, []).append(array)
 
-    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> None:
-        """One value of a layer's site, `[f, y, x, c]`."""
+    def layer(self, site: str, label: Label, value_fyxc: Any) -> None:
+        """One value of a layer's site, `[f, y, x, c]`, or of a site with `attention` an `interp.attention.Attended`."""
         for array in self._by_site[site]:
             array.add(label.step, label.branch, label.layer, value_fyxc)
 
@@ -86,7 +86,7 @@ class _Array:
             and (not self._layer or layer in self._layer)
         )
 
-    def add(self, step: int, branch: str | None, layer: int | None, value_fyxc: Tensor) -> None:
+    def add(self, step: int, branch: str | None, layer: int | None, value_fyxc: Any) -> None:
         """Reduce and keep one cell, if it is planned."""
         if not self.has(step, branch, layer):
             return

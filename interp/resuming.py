@@ -22,7 +22,7 @@ from interp.interventions._base import LATENT
 from interp.observer import Start
 from interp.planning import ArrayPlan, Plan, plan
 from interp.stream import Sink, to_numpy
-from store import Run, dims
+from store import CaptureItem, Run, dims
 
 if TYPE_CHECKING:
     from interp.model import Model
@@ -62,7 +62,7 @@ def begin(model: Model, run: Run, parent: Run, wanted: Plan) -> int:
     if not run.interventions or not _repeats(model):
         return 0
     first = intervening.begins(model, run)
-    return first if _has(model, parent, wanted, first) else 0
+    return first if _has(model, parent, run, wanted, first) else 0
 
 
 def _repeats(model: Model) -> bool:
@@ -70,7 +70,7 @@ def _repeats(model: Model) -> bool:
     return noise.repeats(model.pipeline.scheduler) and not model.adapter.draws_in_steps
 
 
-def _has(model: Model, parent: Run, wanted: Plan, first: int) -> bool:
+def _has(model: Model, parent: Run, run: Run, wanted: Plan, first: int) -> bool:
     """Whether a clean run holds x_s at `first`, and all that is wanted of the steps before, exactly."""
     from interp import donors
 
@@ -82,7 +82,14 @@ def _has(model: Model, parent: Run, wanted: Plan, first: int) -> bool:
         there = held.get((array.site.name, array.reduction.name))
         if before and (there is None or array.encoding != "exact" or not _within(array, there, before)):
             return False
-    return True
+    # Arrays of one name and shape may be of other heads or queries.
+    same = {_asked(item) for item in parent.capture.items}
+    return all(_asked(item) in same for item in run.capture.items if item.steps is None or item.steps[0] < first)
+
+
+def _asked(item: CaptureItem) -> str:
+    """What an item keeps of each cell, without which cells."""
+    return item.model_copy(update={"steps": None, "layers": None, "branches": None}).canonical()
 
 
 def _within(wanted: ArrayPlan, there: ArrayPlan, steps: set[int]) -> bool:

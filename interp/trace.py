@@ -125,6 +125,7 @@ def _prepared(adapter: ModelAdapter, scheduler_step: torch.nn.Module, observer: 
     scheduler = pipeline.scheduler
     noise.supported(scheduler)
     with ExitStack() as stack:
+        stack.callback(observer.close)
         # Some pipelines look at the signature to see which arguments a scheduler takes.
         scheduler_step.__dict__["__signature__"] = inspect.signature(scheduler.step)
         stack.enter_context(_replaced(scheduler, "step", scheduler_step))

@@ -9,7 +9,7 @@ Importing it, and writing, needs neither DuckDB nor Zarr, xarray or torch.
 """
 
 from store import dims
-from store.acts import ActivationStore, ArraySize, StoreInfo, open
+from store.acts import ActivationStore, ArraySize, StoreInfo, free, open
 from store.asking import Asking
 from store.errors import (
     AccessDenied,
@@ -55,6 +55,7 @@ from store.records import (
     SamplerSettings,
     Score,
     StepInfo,
+    TokenBox,
     digest,
 )
 from store.run_writer import RunWriter
@@ -103,10 +104,12 @@ __all__ = [
     "StoreInfo",
     "StoreNotFound",
     "StoreUnreachable",
+    "TokenBox",
     "UnknownArray",
     "UnknownLabel",
     "digest",
     "dims",
+    "free",
     "open",
     "take_provenance",
 ]

@@ -89,6 +89,15 @@ def open(path: str | os.PathLike[str] | Location, mode: Mode = "r") -> Activatio
     return ActivationStore(layout, writable=mode == "a")
 
 
+def free(path: str | os.PathLike[str] | Location) -> int | None:
+    """Bytes that can still be written where a store is, or would be made; None where nobody knows, as on S3.
+
+    Args:
+        path: As `open` takes it; nothing need be there.
+    """
+    return files.free(locate(path))
+
+
 class ActivationStore(Asking):
     """Runs, samples and results in one folder; made by `store.open`.
 

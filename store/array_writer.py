@@ -266,10 +266,9 @@ class ArrayWriter:
         frames = self.coords[dims.FRAME].values if dims.FRAME in self.meta.dims else None
         sizes = dict(zip(self.meta.dims, self.meta.shape, strict=True))
         bundled = [name for name in self.meta.dims if name in CELL and name not in self._along]
-        return [
-            token_stats.measure(self.site, labels | self._labels(bundled, place), floats[place], frames)
-            for place in np.ndindex(*(sizes[name] for name in bundled))
-        ]
+        places = np.ndindex(*(sizes[name] for name in bundled))
+        cells = [labels | self._labels(bundled, place) for place in places]
+        return token_stats.measure(self.site, cells, floats, frames)
 
     def _labels_of(self, file: tuple[int, ...]) -> dict[str, Any]:
         named = dict(zip(self.meta.dims, file, strict=True))

@@ -14,6 +14,10 @@ BRANCH: Final = "branch"
 """`cond`, `uncond`, or (velocity only) `guided`, the combination that the scheduler is given."""
 LAYER: Final = "layer"
 """Transformer block, 0 = first. A captured subset keeps its original numbers."""
+HEAD: Final = "head"
+"""Attention head, 0 = first. A captured subset keeps its original numbers."""
+QUERY: Final = "query"
+"""Token, or box of tokens, whose attention is kept: `frame:y:x` of the token grid, or `mean(…)` of a box."""
 STAT: Final = "stat"
 """Name of a statistic, where a reduction keeps several of them: `mean`, `std`, `absmax`, …"""
 FRAME: Final = "frame"
@@ -25,5 +29,5 @@ X: Final = "x"
 CHANNEL: Final = "channel"
 """Feature (model width), latent channel, or red-green-blue."""
 
-ORDER: Final[tuple[str, ...]] = (RUN, STEP, BRANCH, LAYER, STAT, FRAME, Y, X, CHANNEL)
+ORDER: Final[tuple[str, ...]] = (RUN, STEP, BRANCH, LAYER, HEAD, QUERY, STAT, FRAME, Y, X, CHANNEL)
 """Every array's dimensions are a subsequence of this tuple."""

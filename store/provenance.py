@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 
 from store.records import Provenance
@@ -46,6 +47,7 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+@cache  # a search through all that is installed, and no version changes while we run
 def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    NonNegativeInt,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
@@ -105,6 +106,34 @@ class SamplerSettings(Record):
     """The scheduler's own configuration."""
 
 
+Span = tuple[NonNegativeInt, NonNegativeInt]
+"""First and last of some numbers in a row."""
+
+
+class TokenBox(Record):
+    """Tokens whose attention is kept: a box of the token grid."""
+
+    frame: Span | None = None
+    """Latent frames, both ends included; None for all."""
+    y: Span | None = None
+    """Rows, both ends included; None for all."""
+    x: Span | None = None
+    """Columns, both ends included; None for all."""
+    mean: bool = False
+    """Whether the box is one query, the mean of its tokens' attention; else each token is one."""
+
+    @field_validator("frame", "y", "x")
+    @classmethod
+    def _in_order(cls, value: Span | None) -> Span | None:
+        if value is not None and value[1] < value[0]:
+            raise ValueError(f"a span goes from its first to its last, not from {value[0]} to {value[1]}")
+        return value
+
+
+_LATER: Final[Json] = {"encoding": "exact", "heads": None, "queries": None}
+"""Fields of `CaptureItem` that it has not always had, and their defaults."""
+
+
 class CaptureItem(Record):
     """One line of a capture spec: a site, one reduction of it, and which cells of it are kept."""
 
@@ -119,13 +148,19 @@ class CaptureItem(Record):
     branches: tuple[str, ...] | None = None
     """Branches kept; None keeps the site's own default (`cond` for layers, `guided` for velocity)."""
     encoding: Encoding = "exact"
-    """How its numbers are kept; as JSON only where it is not `exact`, so that older runs keep their ids."""
+    """How its numbers are kept."""
+    heads: tuple[int, ...] | Literal["mean"] | None = None
+    """Attention heads kept by themselves, sorted; None keeps all. `mean`, where the reduction has it, keeps one array,
+    the mean over all heads."""
 
-    @field_validator("layers", "steps")
+    queries: tuple[TokenBox, ...] | None = None
+    """Tokens whose attention is kept, for `pattern/map`; keys are all tokens."""
+
+    @field_validator("layers", "steps", "heads")
     @classmethod
-    def _sorted_and_unique(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is None:
-            return None
+    def _sorted_and_unique(cls, value: tuple[int, ...] | str | None) -> tuple[int, ...] | str | None:
+        if value is None or isinstance(value, str):
+            return value
         if not value:
             raise ValueError("an empty selection keeps nothing; leave it out to keep all")
         if min(value) < 0:
@@ -133,11 +168,10 @@ class CaptureItem(Record):
         return tuple(sorted(set(value)))
 
     @model_serializer(mode="wrap")
-    def _without_default_encoding(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_later_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields that were added later appear where they are set only, so that older runs keep their ids."""
         fields: dict[str, Any] = serialise(self)
-        if self.encoding == "exact":
-            del fields["encoding"]
-        return fields
+        return {name: value for name, value in fields.items() if name not in _LATER or value != _LATER[name]}
 
 
 class CaptureSpec(Record):

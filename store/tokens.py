@@ -52,7 +52,9 @@ class Table(NamedTuple):
     @property
     def schema(self) -> pl.Schema:
         """Columns and their types."""
-        labels = {axis: pl.String() if axis in (dims.BRANCH, dims.STAT) else pl.Int64() for axis in self.axes}
+        labels = {
+            axis: pl.String() if axis in (dims.BRANCH, dims.QUERY, dims.STAT) else pl.Int64() for axis in self.axes
+        }
         if self.channels is None:
             return pl.Schema({"run_id": pl.String(), **labels, VALUE: pl.Float32()})
         return pl.Schema({"run_id": pl.String(), **labels, VALUES: pl.Array(pl.Float32(), self.channels)})

@@ -59,10 +59,16 @@ def test_capture_says_what_it_costs_and_goes_on_where_it_stopped(
     acts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["capture", "--into", acts, *FEW, "--seeds", "0-2", "--keep", "resid_post/energy", "--keep", "x0_hat/full"]
-    assert run(*words, "--dry-run") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("interp.load", None)  # no weights are loaded
+        assert run(*words, "--dry-run") == 0
     said = capsys.readouterr().out
     assert "3 runs, 2 of them in the store already; 1 to make: 2 steps" in said
     assert "MB a run" in said
+    assert "tinywan: WanImageToVideoPipeline" in said
+    assert "resid_post/energy" in said
+    assert "GB" in next(line for line in said.splitlines() if line.startswith("free at"))
+    assert "an estimate" in next(line for line in said.splitlines() if line.startswith("time: about"))
     assert len(store.open(acts).run_ids()) == 2
 
 
@@ -146,7 +152,7 @@ def test_an_unknown_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     line = refused(capsys, "capture", "--into", tmp_path / "acts", *FEW, "--model", tmp_path)
     assert "model_index.json" in line
     line = refused(capsys, "capture", "--into", tmp_path / "acts", *FEW, "--model", "nobody/nothing")
-    assert "cannot load 'nobody/nothing'" in line
+    assert "cannot read the configuration of 'nobody/nothing'" in line
     assert not (tmp_path / "acts").exists()
 
 
@@ -221,7 +227,10 @@ def test_a_disk_that_fills_up(
     small_disk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["capture", "--into", small_disk / "acts", *FEW, "--keep", "resid_post/full"]
-    assert "are free" in refused(capsys, *words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("interp.load", None)  # refused before weights are loaded
+        assert "are free" in refused(capsys, *words)
+    assert list(small_disk.iterdir()) == []
     # Another process takes the space after the check.
     usage = type("Usage", (), {"free": 1 << 40})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
@@ -290,4 +299,4 @@ def test_interventions_by_words_and_by_file(tmp_path: Path, capsys: pytest.Captu
     ]
     assert run(*words, *changes, "--dry-run") == 0
     said = capsys.readouterr().out
-    assert "1 runs with noise_at_step, block_noise, 1 of them in the store already; 0 to make" in said
+    assert "with noise_at_step, block_noise: 1 runs, 1 of them in the store already; 0 to make" in said

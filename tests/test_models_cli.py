@@ -44,6 +44,8 @@ def test_info_tells_bytes_by_site_and_reduction(capsys: pytest.CaptureFixture[st
     assert run("info", "tinywan", "--steps", "3", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["settings"]["steps"] == 3
+    assert told["time"]["seconds"] == pytest.approx(told["flops"] / told["time"]["flops"])
+    assert told["time"]["dtype"] == "bfloat16"
     (full,) = [cost for cost in told["costs"] if (cost["site"], cost["reduction"]) == ("resid_post", "full")]
     tokens = told["tokens"][0] * told["tokens"][1] * told["tokens"][2]
     assert full["nbytes"] == tokens * told["width"] * told["layers"] * 3 * 2
@@ -51,6 +53,8 @@ def test_info_tells_bytes_by_site_and_reduction(capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr().out
     assert "tinywan: WanImageToVideoPipeline (wan)" in shown
     assert "cross_attn_out" in shown
+    assert "time of a run: about" in shown
+    assert "an estimate" in shown
 
 
 def test_info_refuses_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from interp.errors import BadInput, UnsupportedModel
 from interp.geometry import Geometry, Grid
+from interp.sites import LayerSite
 from store.records import Sample, SamplerSettings
 
 Tensor = torch.Tensor
@@ -68,6 +69,8 @@ class ModelAdapter(ABC):
     """Where text tokens lie in a value that holds text and video tokens."""
     draws_in_steps: ClassVar[bool] = False
     """Whether the pipeline draws noise of its own at each step, so that a run cannot begin at a later one."""
+    joint: ClassVar[bool] = False
+    """Whether text tokens are among the keys of self-attention."""
     head_axis: ClassVar[int] = 2
     """Axis of the heads in a value of four axes: 1 for `[b, head, n, d]`, 2 for `[b, n, head, d]`."""
 
@@ -85,6 +88,10 @@ class ModelAdapter(ABC):
     def module(self, block: torch.nn.Module, site: str) -> torch.nn.Module | None:
         """The module in `block` that `site` is read at, or None where this block has no such site."""
         return block.get_submodule(self.modules[site]) if site in self.modules else None
+
+    def slot(self, block: torch.nn.Module, site: LayerSite) -> str:
+        """Whether `site` is the `input` or the `output` of its module in `block`."""
+        return site.slot
 
     def layers(self, site: str) -> tuple[int, ...]:
         """Layers that have `site`."""
@@ -120,6 +127,7 @@ class ModelAdapter(ABC):
             latent=latent,
             latent_channels=self.channels,
             video=Grid(settings.frames, settings.height, settings.width),
+            heads=self.heads,
         )
 
     @abstractmethod

@@ -41,8 +41,11 @@ class CogVideoX(ModelAdapter):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
     layout: ClassVar[Layout] = "batch"
+    joint: ClassVar[bool] = True
     text: ClassVar[Literal["none", "first", "last"]] = "first"
     head_axis: ClassVar[int] = 1
 

@@ -11,6 +11,7 @@ from interp.adapters import adapters
 from interp.adapters._base import Forward, Layout, ModelAdapter, Tensor, held_first, picture, pixels, question, without
 from interp.errors import BadInput
 from interp.geometry import Geometry
+from interp.sites import LayerSite
 from store.records import Sample, SamplerSettings
 
 TEXT = "HunyuanVideoPipeline"
@@ -22,8 +23,8 @@ class HunyuanVideo(ModelAdapter):
     """`HunyuanVideoPipeline`, `HunyuanVideoImageToVideoPipeline` and `HunyuanSkyreelsImageToVideoPipeline`.
 
     Layers are the blocks of two streams and then those of one. A block of one stream has no `mlp_out`: its attention
-    and its MLP share one output projection, so its `attn_out` is what attention hands to that. There q, k and v hold
-    text behind video.
+    and its MLP share one output projection, so its `attn_out` is what attention hands to that, the same as its `z`.
+    There q, k and v hold text behind video.
 
     Where the transformer takes the guidance scale as an input (`guidance_embeds`), only the cond branch runs and the
     scale in force is 1. Otherwise, and always with SkyReels, guidance is a second forward under the negative prompt.
@@ -42,8 +43,11 @@ class HunyuanVideo(ModelAdapter):
         "q": "attn.norm_q",
         "k": "attn.norm_k",
         "v": "attn.to_v",
+        "z": "attn.to_out.0",
+        "pattern": "attn",
     }
     layout: ClassVar[Layout] = "order"
+    joint: ClassVar[bool] = True
     text: ClassVar[Literal["none", "first", "last"]] = "last"
 
     def blocks(self, denoiser: Any) -> Sequence[torch.nn.Module]:
@@ -52,7 +56,13 @@ class HunyuanVideo(ModelAdapter):
 
     def module(self, block: torch.nn.Module, site: str) -> torch.nn.Module | None:
         """See `ModelAdapter.module`."""
-        return None if site == "mlp_out" and not hasattr(block, "ff") else super().module(block, site)
+        if hasattr(block, "ff") or site not in ("mlp_out", "z"):
+            return super().module(block, site)
+        return super().module(block, "attn_out") if site == "z" else None
+
+    def slot(self, block: torch.nn.Module, site: LayerSite) -> str:
+        """See `ModelAdapter.slot`."""
+        return "output" if site.name == "z" and not hasattr(block, "ff") else super().slot(block, site)
 
     def text_layers(self, site: str) -> tuple[int, ...]:
         """See `ModelAdapter.text_layers`."""

@@ -30,8 +30,11 @@ class HunyuanVideo15(ModelAdapter):
         "q": "attn.norm_q",
         "k": "attn.norm_k",
         "v": "attn.to_v",
+        "z": "attn.to_out.0",
+        "pattern": "attn",
     }
     layout: ClassVar[Layout] = "named"
+    joint: ClassVar[bool] = True
 
     def defaults(self) -> dict[str, Any]:
         """The pipelines' own defaults: 16:9 at the size that the transformer was made for, 121 frames, 50 steps."""

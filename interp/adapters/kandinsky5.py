@@ -36,6 +36,8 @@ class Kandinsky5(ModelAdapter):
         "q": "self_attention.query_norm",
         "k": "self_attention.key_norm",
         "v": "self_attention.to_value",
+        "z": "self_attention.out_layer",
+        "pattern": "self_attention",
     }
     layout: ClassVar[Layout] = "order"
 

@@ -42,6 +42,8 @@ class Latte(ModelAdapter):
         "q": "attn1.to_q",
         "k": "attn1.to_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
     layout: ClassVar[Layout] = "batch"
 

@@ -32,6 +32,8 @@ class LTX(ModelAdapter):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
     layout: ClassVar[Layout] = "batch"
 

@@ -25,8 +25,11 @@ class Mochi(ModelAdapter):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
     layout: ClassVar[Layout] = "batch"
+    joint: ClassVar[bool] = True
 
     def defaults(self) -> dict[str, Any]:
         """The pipeline's own defaults (480×848, 19 frames, 64 steps, guidance 4.5)."""

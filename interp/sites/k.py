@@ -7,6 +7,7 @@ class K(LayerSite):
     """Keys of all heads side by side, normalised, before rotary position embedding: channel = head × head_dim."""
 
     name = "k"
+    by_head = True
 
 
 sites.add(K.name, K())

@@ -207,8 +207,10 @@ class Local(Place):
         shutil.rmtree(folder, ignore_errors=True)
 
     def free(self, folder: str) -> int:
-        """Bytes free for this user on the folder's disk."""
-        return shutil.disk_usage(folder).free
+        """Bytes free for this user on the folder's disk, or on the disk that it would be made on."""
+        path = Path(folder).absolute()
+        there = next(one for one in (path, *path.parents) if one.exists())
+        return shutil.disk_usage(there).free
 
 
 class LocalSource:

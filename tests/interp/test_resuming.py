@@ -29,6 +29,8 @@ SPEC = interp.parse(
         "resid_post/full@layers=0,2@branches=cond,uncond",
         "resid_post/energy@steps=1,4",
         "q/frame_mean",
+        "z/head_energy@heads=1",
+        "pattern/map@queries=0:1:2,mean(0:1-2:2-3)@layers=1",
     ]
 )
 
@@ -127,6 +129,7 @@ def test_a_change_at_the_first_step_leaves_nothing_to_copy(tmp_path: Path) -> No
         (["latent/full@int8"], ["x0_hat/full@steps=5"]),  # not exactly
         (["latent/full"], ["x0_hat/full"]),  # wants x̂0 of steps before, which the parent has not kept
         (["latent/full", "resid_post/full@layers=0"], ["resid_post/full@layers=1"]),  # of other layers
+        (["latent/full", "q/head_energy@heads=0"], ["q/head_energy@heads=1"]),  # of other heads
     ],
 )
 def test_without_what_it_needs_it_is_made_from_the_start(tmp_path: Path, parent: list[str], child: list[str]) -> None:

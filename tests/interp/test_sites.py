@@ -15,7 +15,7 @@ from interp.reductions.project import COMPONENTS, directions
 from interp.sites import LayerSite, StepValues, sites
 from tests import tiny
 
-LAYER_SITES = [site for site in sites if isinstance(site, LayerSite)]
+LAYER_SITES = [site for site in sites if isinstance(site, LayerSite) and not site.attention]
 
 
 class Heard:
@@ -45,6 +45,7 @@ def _modules(block: Any) -> dict[str, tuple[Any, str]]:
         "q": (block.attn1.norm_q, "output"),
         "k": (block.attn1.norm_k, "output"),
         "v": (block.attn1.to_v, "output"),
+        "z": (block.attn1.to_out[0], "input"),
     }
 
 

@@ -82,6 +82,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         interp.read(tmp_path / "nowhere.toml")
 
 
+def test_the_default_spec_is_what_the_documents_say() -> None:
+    kept = [f"{item.site}/{item.reduction}" for item in interp.DEFAULT.items]
+    assert kept == ["resid_post/channel_stats", "resid_post/energy", "resid_post/project", "x0_hat/full"]
+    assert all((item.layers, item.steps, item.branches) == (None, None, None) for item in interp.DEFAULT.items)
+
+
 def test_the_default_spec_keeps_no_pixels_and_the_demos_does() -> None:
     assert isinstance(interp.DEFAULT, CaptureSpec)
     extra = set(interp.WITH_PIXELS.items) - set(interp.DEFAULT.items)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import interp
-from interp import catalogue, noise
+import store
+from interp import attention, catalogue, noise
 from interp.adapters import adapt
+from interp.attention import Attended
 from interp.editing import Edits
 from interp.interventions import Edit, LatentEdit, LayerEdit
 from interp.model import finished
@@ -27,11 +33,16 @@ BEFORE_ATTENTION = ("resid_pre", "q", "k", "v")
 """Sites whose value in layer 0 belongs to one token alone: nothing has been mixed yet."""
 
 
+QUERIES = ((0,), (34,), (3, 9, 27))
+"""Tokens of the queries whose maps are kept: two by themselves, and the mean of three."""
+HEADS = (1, 0)
+
+
 class Traced(NamedTuple):
     """What a traced run gave."""
 
     frames: Tensor
-    layers: dict[tuple[str, Label], Tensor]
+    layers: dict[tuple[str, Label], Any]
     """(site, label) → value, in the order in which it was seen."""
     values: list[StepValues]
     steps: tuple[StepInfo, ...]
@@ -41,15 +52,16 @@ class _Keep:
     """A listener that keeps everything."""
 
     def __init__(self) -> None:
-        self.layers: dict[tuple[str, Label], Tensor] = {}
+        self.layers: dict[tuple[str, Label], Any] = {}
         self.values: list[StepValues] = []
 
     def wants(self, site: str, label: Label) -> bool:
         return True
 
-    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> None:
+    def layer(self, site: str, label: Label, value_fyxc: Any) -> None:
         assert (site, label) not in self.layers, f"{site} of {label} was seen twice"
-        self.layers[site, label] = value_fyxc.clone()
+        attended = isinstance(value_fyxc, Attended)
+        self.layers[site, label] = value_fyxc.maps(QUERIES, HEADS) if attended else value_fyxc.clone()
 
     def step(self, values: StepValues) -> None:
         self.values.append(values)
@@ -70,6 +82,22 @@ def last_result(model: interp.Model, inputs: dict[str, Any]) -> Tensor:
     finally:
         del scheduler.step
     return results[-1][0]
+
+
+def dense_softmax(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax over all keys in float64, `[r, h, n, m]`."""
+    scores = query.double() @ key.double().mT / query.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else scores + mask.double()
+    return scores.softmax(dim=-1)
+
+
+def _begin(here: list[Any], place: Any, *args: Any) -> None:
+    here.append(place)
+
+
+def _end(here: list[Any], *args: Any) -> None:
+    here.clear()
 
 
 class AdapterContract:
@@ -102,6 +130,16 @@ class AdapterContract:
     tolerance: ClassVar[float] = 1e-5
     rising: ClassVar[bool] = False
     """Whether the scheduler counts its timesteps upwards."""
+
+    joint: ClassVar[bool] = False
+    """Whether text is among the keys of self-attention."""
+    looking: ClassVar[tuple[tuple[int, int, int], tuple[int, int, int]]] = ((0, 1, 1), (1, 2, 2))
+    """Token whose query, and token whose key, are planted in layer 0: at most one apart on each axis."""
+
+    @property
+    def tensors(self) -> list[str]:
+        """Layer sites whose values are tensors."""
+        return [name for name in self.modules if name != "pattern"]
 
     def native(self, latent_bcfyx: Tensor) -> Tensor:
         """Starting noise as the pipeline takes it."""
@@ -158,7 +196,7 @@ class AdapterContract:
                 assert model.adapter.layers(site.name) == there, site.name
 
     def test_values_labels_and_video_are_those_of_plain_hooks_bit_for_bit(self, model: interp.Model) -> None:
-        run = self.trace(model, list(self.modules))
+        run = self.trace(model, self.tensors)
         plain = self.build()
         adapter, settings = adapt(plain), self.settings(model)
         geometry = model.geometry(settings)
@@ -166,10 +204,10 @@ class AdapterContract:
         with ExitStack() as stack:
             for expert, denoiser in adapter.denoisers().items():
                 for layer, block in enumerate(self.blocks(denoiser)):
-                    for name, path in self.modules.items():
+                    for name, path in ((name, self.modules[name]) for name in self.tensors):
                         if name in self.partial and layer not in self.partial[name]:
                             continue
-                        slot, module = sites[name].slot, self.module(block, path)  # type: ignore[attr-defined]
+                        slot, module = self.slot(block, name), self.module(block, path)
 
                         def keep(
                             m: Any, args: Any, kwargs: Any, out: Any, at: Any = (name, expert, layer), slot: str = slot
@@ -196,7 +234,7 @@ class AdapterContract:
             assert len(ours[key]) == len(values), key
             assert all(map(torch.equal, ours[key], values)), key
         branches = 2 if self.guided(model) else 1
-        each = sum(len(model.adapter.layers(name)) for name in self.modules)
+        each = sum(len(model.adapter.layers(name)) for name in self.tensors)
         assert len(run.layers) == each * branches * settings.steps
         for step in range(settings.steps):
             expected = {"cond", "uncond"} if branches == 2 else {"cond"}
@@ -210,6 +248,10 @@ class AdapterContract:
         """A block's module by its path in `modules`."""
         return block.get_submodule(path)
 
+    def slot(self, block: Any, site: str) -> str:
+        """Whether a site is what its module is given or what it returns, spelt out a second time."""
+        return "input" if site in ("resid_pre", "z") else "output"
+
     def grid(self, value: Tensor, geometry: interp.Geometry, site: str, layer: int, model: interp.Model) -> Tensor:
         """A hooked value as `[b, f, y, x, c]`."""
         from interp.adapters import Forward, Place
@@ -217,13 +259,118 @@ class AdapterContract:
         forward = Forward("transformer", None, len(value), 0, {})
         return model.adapter.tokens(value, geometry, Place(site, layer, forward))
 
+    def test_attention_is_that_of_the_dense_softmax(self, model: interp.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Blocks of a few keys give what the whole matrix gives, made from what an untraced pipeline hands over."""
+        if "pattern" not in self.modules:
+            with pytest.raises(interp.BadSpec, match="has no pattern"):
+                interp.plan(model.adapter, interp.parse(["pattern/map@queries=0:0:0"]), self.settings(model))
+            return
+        monkeypatch.setattr(attention, "BLOCK", 7 * 2 * 64)
+        run = self.trace(model, ["pattern"])
+        monkeypatch.undo()
+        ours: dict[tuple[str, int], list[Any]] = {}
+        for (_, label), maps in run.layers.items():
+            ours.setdefault((label.expert, label.layer), []).append(maps)
+        plain = self.build()
+        geometry = model.geometry(self.settings(model))
+        theirs: dict[tuple[str, int], list[Tensor]] = {}
+        here: list[tuple[str, int]] = []
+        softmax = torch.nn.functional.scaled_dot_product_attention
+
+        def heard(query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, **rest: Any) -> Tensor:
+            for place in here:
+                dense = dense_softmax(query, key, attn_mask)
+                theirs.setdefault(place, []).extend(self.rows(dense, geometry, place[1]))
+            return softmax(query, key, value, attn_mask=attn_mask, **rest)
+
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", heard)
+        with ExitStack() as stack:
+            for expert, denoiser in adapt(plain).denoisers().items():
+                for layer, block in enumerate(self.blocks(denoiser)):
+                    module = self.module(block, self.modules["pattern"])
+                    begin, end = partial(_begin, here, (expert, layer)), partial(_end, here)
+                    stack.callback(module.register_forward_pre_hook(begin).remove)
+                    stack.callback(module.register_forward_hook(end).remove)
+            frames = plain(**model.inputs(tiny.sample(), seed=3, settings=self.settings(model))).frames
+        assert torch.equal(run.frames, frames)
+        assert set(ours) == set(theirs)
+        assert model.adapter.joint == self.joint
+        for place, dense in theirs.items():
+            assert len(ours[place]) == len(dense) > 0
+            for maps, row_hnm in zip(ours[place], dense, strict=True):
+                expected = torch.stack([row_hnm[:, list(cells)].mean(1) for cells in QUERIES], dim=1)[list(HEADS)]
+                count = math.prod(geometry.tokens)
+                torch.testing.assert_close(maps.video.flatten(2).double(), expected[..., :count], atol=1e-6, rtol=1e-4)
+                torch.testing.assert_close(maps.text.double(), expected[..., count:].sum(-1), atol=1e-6, rtol=1e-4)
+                torch.testing.assert_close(maps.video.sum((2, 3, 4)) + maps.text, torch.ones(2, 3))
+                assert bool((maps.text > 0).all()) == (expected.shape[-1] > count)  # some prompts are empty
+        assert any(bool((maps.text > 0).all()) for maps in run.layers.values()) == self.joint
+
+    def rows(self, dense_rhnm: Tensor, geometry: interp.Geometry, layer: int) -> list[Tensor]:
+        """The whole softmax of each row of a batch, video tokens before others; spelt out a second time."""
+        return list(dense_rhnm)
+
+    def test_a_planted_key_is_looked_at(self, tmp_path: Path) -> None:
+        """Where one query and one key point the same way, the map's maximum is at the token of that key."""
+        if "pattern" not in self.modules:
+            return
+        pipe = self.build()
+        model = interp.load(pipe)
+        settings = self.settings(model, steps=2)
+        grid = model.geometry(settings).tokens
+        asking, seen = (int(np.ravel_multi_index(place, grid)) for place in self.looking)
+        for denoiser in model.adapter.denoisers().values():
+            block = self.blocks(denoiser)[0]
+            for site, token in (("q", asking), ("k", seen)):
+                self.module(block, self.modules[site]).register_forward_hook(partial(self.plant, token, grid))
+        spec = interp.parse([f"pattern/map@layers=0@heads=mean@queries={':'.join(map(str, self.looking[0]))}"])
+        acts = store.open(tmp_path / "acts", mode="a")
+        interp.capture(model, [tiny.sample()], spec, into=acts, settings=settings)
+        for found in acts.load("pattern", "map").isel(run=0, branch=0, layer=0, query=0).values:
+            assert tuple(np.unravel_index(int(found.argmax()), grid)) == self.looking[1]
+            assert found.max() > 0.4
+        assert [
+            row[0] for row in acts.sql("SELECT reduction FROM arrays WHERE site = 'pattern' ORDER BY 1").fetchall()
+        ] == (["map", "text"] if self.joint else ["map"])
+
+    def plant(self, token: int, grid: interp.Grid, module: Any, args: Any, value: Tensor) -> Tensor:
+        """A query or key of all heads that is long and points in one direction."""
+        value = value.clone()
+        value[:, token] = 20.0
+        return value
+
     def test_values_have_the_planned_shapes(self, model: interp.Model) -> None:
-        run, geometry = self.trace(model, list(self.modules), steps=1), model.geometry(self.settings(model))
+        run, geometry = self.trace(model, self.tensors, steps=1), model.geometry(self.settings(model))
         for (site, label), value in run.layers.items():
             assert value.shape == (*geometry.tokens, geometry.width), (site, label)
         for values in run.values:
             shapes = {name: value.shape for name, value in values.velocity.items()} | {"latent": values.latent.shape}
             assert set(shapes.values()) == {(*geometry.latent, geometry.latent_channels)}, shapes
+
+    def test_a_loud_head_lights_its_own_number(self, tmp_path: Path) -> None:
+        """Values of one head a hundred times as large show in that head of `v` and `z`, wherever they are read."""
+        pipe = self.build()
+        loud = interp.load(pipe)
+        settings = self.settings(loud, steps=2)
+        heads = loud.geometry(settings).heads
+        planted = heads - 1
+        for denoiser in loud.adapter.denoisers().values():
+            for block in self.blocks(denoiser):
+                project = self.module(block, self.modules["v"])
+                with torch.no_grad():
+                    for weight in project.parameters():
+                        weight.unflatten(0, (heads, -1))[planted] *= 100
+        items = [f"{site}/{kind}" for site in "qkvz" for kind in ("head_energy", "energy")]
+        acts = store.open(tmp_path / "acts", mode="a")
+        interp.capture(loud, [tiny.sample()], interp.parse(items), into=acts, settings=settings)
+        for site in "qkvz":
+            each = acts.load(site, "head_energy").isel(run=0)
+            assert each.dims == ("step", "branch", "layer", "head", "frame", "y", "x")
+            assert each["head"].values.tolist() == list(range(heads))
+            xr.testing.assert_allclose((each**2).sum("head") ** 0.5, acts.load(site, "energy").isel(run=0), rtol=1e-4)
+            if site in "vz":
+                loudest = each.mean(("frame", "y", "x")).compute().idxmax("head")
+                assert (loudest == planted).all(), site
 
     def test_a_planted_patch_lights_its_own_token(self, model: interp.Model) -> None:
         geometry = model.geometry(self.settings(model))
@@ -334,15 +481,15 @@ class AdapterContract:
 
     def test_edits_that_change_nothing_leave_every_bit(self, model: interp.Model) -> None:
         """Every value of every site, its text tokens and x_s are put back as copies of themselves."""
-        clean = self.trace(model, list(self.modules))
+        clean = self.trace(model, self.tensors)
         seen: list[str] = []
 
         def again(value: Tensor, where: Any) -> Tensor:
             seen.append(type(where).__name__)
             return value.clone()
 
-        edits = [self.everywhere(model, site, again, text=again) for site in self.modules]
-        run = self.edited(model, [*edits, LatentEdit(frozenset(range(9)), again)], names=list(self.modules))
+        edits = [self.everywhere(model, site, again, text=again) for site in self.tensors]
+        run = self.edited(model, [*edits, LatentEdit(frozenset(range(9)), again)], names=self.tensors)
         assert {"Where", "Upcoming"} == set(seen)
         assert seen.count("Upcoming") == 2
         assert torch.equal(run.frames, clean.frames)
@@ -352,8 +499,8 @@ class AdapterContract:
 
     def test_an_edit_changes_its_own_tokens_alone(self, model: interp.Model) -> None:
         """At the edited place and step; what comes before it is untouched, and the video differs."""
-        clean = self.trace(model, list(self.modules))
-        for site in self.modules:
+        clean = self.trace(model, self.tensors)
+        for site in self.tensors:
             layer, where = model.adapter.layers(site)[0], self.places[1]
 
             def planted(value: Tensor, at: Any, where: tuple[int, int, int] = where) -> Tensor:
@@ -364,7 +511,7 @@ class AdapterContract:
                 return changed
 
             edit = LayerEdit(site, frozenset({1}), frozenset({layer}), frozenset({"cond"}), planted)
-            run = self.edited(model, [edit], names=list(self.modules))
+            run = self.edited(model, [edit], names=self.tensors)
             for (name, label), value in clean.layers.items():
                 if label.step == 0 or (label.branch == "uncond"):
                     assert torch.equal(run.layers[name, label], value), (site, name, label)
@@ -393,9 +540,9 @@ class AdapterContract:
     def test_a_run_that_begins_later_is_the_same_bit_for_bit(self, model: interp.Model) -> None:
         if model.adapter.draws_in_steps or not noise.repeats(model.pipeline.scheduler):
             pytest.skip("its steps do not follow from x_s alone")
-        clean = self.trace(model, list(self.modules), steps=4)
+        clean = self.trace(model, self.tensors, steps=4)
         start = Start(2, clean.values[2].latent.float(), clean.steps[:2])
-        run = self.trace(model, list(self.modules), steps=4, start=start)
+        run = self.trace(model, self.tensors, steps=4, start=start)
         assert run.steps == clean.steps
         assert torch.equal(run.frames, clean.frames)
         assert {label.step for _, label in run.layers} == {2, 3}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from diffusers import CogVideoXDPMScheduler
 
+import interp
 from tests.contracts.adapters.contract import AdapterContract
 from tests.tiny_models import cogvideox
 
@@ -22,7 +24,21 @@ class CogVideoXContract(AdapterContract):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
+
+    joint = True
+
+    def rows(self, dense_rhnm: torch.Tensor, geometry: interp.Geometry, layer: int) -> list[torch.Tensor]:
+        """Text comes first."""
+        text = dense_rhnm.shape[-1] - math.prod(geometry.tokens)
+        return [row.roll((-text, -text), dims=(1, 2)) for row in dense_rhnm]
+
+    def plant(self, token: int, grid: interp.Grid, module: Any, args: Any, value: torch.Tensor) -> torch.Tensor:
+        value = value.clone()
+        value[:, :, value.shape[2] - math.prod(grid) + token] = 20.0
+        return value
 
     def native(self, latent_bcfyx: torch.Tensor) -> torch.Tensor:
         return latent_bcfyx.transpose(1, 2)

@@ -23,13 +23,23 @@ class HunyuanVideoContract(AdapterContract):
         "q": "attn.norm_q",
         "k": "attn.norm_k",
         "v": "attn.to_v",
+        "z": "attn.to_out.0",
+        "pattern": "attn",
     }
     partial: ClassVar = {"mlp_out": (0, 1)}
+    joint = True
     prompt_free = ("resid_pre",)
     """A pooled prompt goes into the modulation before attention."""
 
     def blocks(self, denoiser: Any) -> Any:
         return [*denoiser.transformer_blocks, *denoiser.single_transformer_blocks]
+
+    def module(self, block: Any, path: str) -> Any:
+        """Blocks of one stream project attention and MLP together, outside the attention."""
+        return block.attn if path == self.modules["z"] and not hasattr(block, "ff") else super().module(block, path)
+
+    def slot(self, block: Any, site: str) -> str:
+        return "output" if site == "z" and not hasattr(block, "ff") else super().slot(block, site)
 
     def test_blocks_of_both_kinds_lie_on_one_grid(self, model: interp.Model) -> None:
         """What each block gives is what the next one is given."""

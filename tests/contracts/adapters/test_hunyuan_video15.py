@@ -14,6 +14,7 @@ from tests.tiny_models import hunyuan_video15
 
 
 class HunyuanVideo15Contract(AdapterContract):
+    joint = True
     size: ClassVar[dict[str, Any]] = {"height": 64, "width": 96, "frames": 9}
     modules: ClassVar = {
         "resid_pre": "",
@@ -23,6 +24,8 @@ class HunyuanVideo15Contract(AdapterContract):
         "q": "attn.norm_q",
         "k": "attn.norm_k",
         "v": "attn.to_v",
+        "z": "attn.to_out.0",
+        "pattern": "attn",
     }
     refused: ClassVar = (*AdapterContract.refused, ({"guidance": 4.0}, "guider.new(guidance_scale=4)"))
 

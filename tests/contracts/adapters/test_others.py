@@ -26,6 +26,8 @@ class Kandinsky5Contract(AdapterContract):
         "q": "self_attention.query_norm",
         "k": "self_attention.key_norm",
         "v": "self_attention.to_value",
+        "z": "self_attention.out_layer",
+        "pattern": "self_attention",
     }
     prompt_free = ("resid_pre",)
     """A pooled prompt goes into the modulation before attention."""
@@ -79,8 +81,12 @@ class TestLatte(AdapterContract):
         "q": "attn1.to_q",
         "k": "attn1.to_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
     partial: ClassVar = {"cross_attn_out": (0, 2)}
+    looking = ((1, 1, 1), (1, 2, 2))
+    """Layer 0 attends within frames."""
     prompts = ("gone", "walk")
     """The pipeline cuts the negative prompt to the length of the prompt."""
     refused: ClassVar = (({"height": 33}, "multiple of"), ({"frames": 4}, "this model makes 3"))
@@ -88,6 +94,24 @@ class TestLatte(AdapterContract):
     def blocks(self, denoiser: Any) -> Any:
         pairs = zip(denoiser.transformer_blocks, denoiser.temporal_transformer_blocks, strict=True)
         return [block for pair in pairs for block in pair]
+
+    def plant(self, token: int, grid: interp.Grid, module: Any, args: Any, value: torch.Tensor) -> torch.Tensor:
+        value = value.clone()
+        frame, place = divmod(token, grid.height * grid.width)
+        value[frame :: grid.frames, place] = 20.0
+        return value
+
+    def rows(self, dense_rhnm: torch.Tensor, geometry: interp.Geometry, layer: int) -> list[torch.Tensor]:
+        """Within frames, or along time: zero elsewhere."""
+        frames, places = geometry.tokens.frames, geometry.tokens.height * geometry.tokens.width
+        blocks = dense_rhnm.unflatten(0, (-1, places if layer % 2 else frames))
+        found = blocks.new_zeros(len(blocks), blocks.shape[2], frames, places, frames, places)
+        for number in range(blocks.shape[1]):
+            if layer % 2:
+                found[:, :, :, number, :, number] = blocks[:, number]
+            else:
+                found[:, :, number, :, number, :] = blocks[:, number]
+        return list(found.flatten(4, 5).flatten(2, 3))
 
     def test_layers_of_both_kinds_lie_on_one_grid(self, model: interp.Model) -> None:
         """What a layer along time gives is what the next one within frames is given, and the other way round."""
@@ -107,6 +131,7 @@ class SanaContract(AdapterContract):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
     }
 
 
@@ -140,9 +165,12 @@ class TestMochi(AdapterContract):
         "q": "attn1.norm_q",
         "k": "attn1.norm_k",
         "v": "attn1.to_v",
+        "z": "attn1.to_out.0",
+        "pattern": "attn1",
     }
     prompt_free = ("resid_pre",)
     """A pooled prompt goes into the modulation before attention."""
+    joint = True
     rising = True
     refused: ClassVar = (
         ({"height": 33}, "multiple of"),

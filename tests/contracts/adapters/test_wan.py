@@ -21,6 +21,8 @@ SITES = {
     "q": "attn1.norm_q",
     "k": "attn1.norm_k",
     "v": "attn1.to_v",
+    "z": "attn1.to_out.0",
+    "pattern": "attn1",
 }
 LARGER: dict[str, Any] = {**tiny.SIZE, "height": 64, "width": 96}
 """Four by six tokens of 2×2 latent cells."""

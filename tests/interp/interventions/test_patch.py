@@ -31,18 +31,21 @@ class TestPatch(InterventionContract):
         {"donor": {}, "site": "latent"},
         {"donor": {}, "site": "attn_out", "layers": [0, 2], "steps": [1]},
         {"donor": {"seed": 0}, "site": "q", "heads": [1], "region": {"frame": [0, 1]}},
+        {"donor": {}, "site": "z", "heads": [0]},
     )
     something: ClassVar = (
         {"donor": {"seed": 5}, "layers": [1], "steps": [0]},
         {"donor": {"seed": 5}, "site": "latent", "steps": [2], "region": {"x": [0, 2]}},
         {"donor": {"sample": OTHER.id}, "site": "mlp_out", "branches": ["cond"], "steps": [3]},
         {"donor": {"seed": 5}, "site": "v", "heads": [1], "steps": [2, 3]},
+        {"donor": {"seed": 5}, "site": "z", "heads": [0], "steps": [2, 3]},
     )
     refused: ClassVar = (
         ({"donor": {}, "layers": [3]}, "layer 3, but there are 3: 0 to 2"),
         ({"donor": {}, "steps": [4]}, "step 4, but there are 4: 0 to 3"),
         ({"donor": {}, "branches": ["guided"]}, "branch 'guided'; there are cond, uncond"),
         ({"donor": {}, "site": "velocity"}, "has no velocity; it has resid_pre"),
+        ({"donor": {}, "site": "pattern"}, "has no pattern; it has resid_pre"),
         ({"donor": {}, "site": "nowhere"}, "no site 'nowhere'"),
         ({"donor": {}, "site": "latent", "layers": [1]}, "latent has no layers"),
         ({"donor": {}, "site": "resid_post", "heads": [0]}, "resid_post has no heads"),
@@ -81,13 +84,14 @@ class TestPatch(InterventionContract):
         assert one.same(other)
         assert one.id != other.id
 
-    def test_heads_change_their_own_channels_alone(self, bench: Bench) -> None:
-        spec = interp.parse(["q/full@layers=1@steps=0"])
+    @pytest.mark.parametrize("site", ["q", "z"])
+    def test_heads_change_their_own_channels_alone(self, bench: Bench, site: str) -> None:
+        spec = interp.parse([f"{site}/full@layers=1@steps=0"])
         changed = [
-            bench.acts.load("q", "full", runs=bench_ids(bench, spec, *change), lazy=False).to_numpy()[0, 0, 0, 0]
-            for change in ((), (Patch(donor=Donor(seed=5), site="q", layers=(1,), steps=(0,), heads=(1,)),))
+            bench.acts.load(site, "full", runs=bench_ids(bench, spec, *change), lazy=False).to_numpy()[0, 0, 0, 0]
+            for change in ((), (Patch(donor=Donor(seed=5), site=site, layers=(1,), steps=(0,), heads=(1,)),))
         ]
-        donor = bench.acts.load("q", "full", runs=bench_ids(bench, spec, seed=5), lazy=False).to_numpy()[0, 0, 0, 0]
+        donor = bench.acts.load(site, "full", runs=bench_ids(bench, spec, seed=5), lazy=False).to_numpy()[0, 0, 0, 0]
         half = tiny.WIDTH // 2
         assert np.array_equal(changed[1][..., :half], changed[0][..., :half])
         assert np.array_equal(changed[1][..., half:], donor[..., half:])
