@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from interp.interventions import interventions
 from interp.interventions._base import Edit, Given, Scope, Where
+from interp.interventions._registry import interventions
 from interp.interventions._window import Window
 
 Tensor = torch.Tensor

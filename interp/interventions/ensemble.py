@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 
 from interp.errors import BadIntervention
-from interp.interventions import interventions
 from interp.interventions._base import LATENT, Edit, Given, Need, Scope, Where
 from interp.interventions._donor import Donor
+from interp.interventions._registry import interventions
 from interp.interventions._window import Window
 
 Tensor = torch.Tensor

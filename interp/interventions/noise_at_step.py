@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from interp.interventions import interventions
 from interp.interventions._base import Edit, Given, Scope
 from interp.interventions._perturb import Perturbation
+from interp.interventions._registry import interventions
 
 
 class NoiseAtStep(Perturbation):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from interp.interventions import interventions
 from interp.interventions._base import LATENT, Edit, Given, Need, Scope, Where
 from interp.interventions._donor import Donor
+from interp.interventions._registry import interventions
 from interp.interventions._window import Window
 
 Tensor = torch.Tensor

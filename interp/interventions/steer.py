@@ -7,8 +7,8 @@ import math
 import torch
 
 from interp.errors import BadIntervention
-from interp.interventions import interventions
 from interp.interventions._base import LATENT, Edit, Given, Scope, Where
+from interp.interventions._registry import interventions
 from interp.interventions._window import Window
 
 Tensor = torch.Tensor

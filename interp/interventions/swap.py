@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from interp.interventions import interventions
+from interp.interventions._registry import interventions
 from interp.interventions.patch import Patch
 
 

@@ -16,9 +16,7 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import interp
-from interp.interventions import Donor
-from interp.interventions.noise_at_step import NoiseAtStep
-from interp.interventions.patch import Patch
+from interp.interventions import Donor, NoiseAtStep, Patch
 from interp.worlds import worlds
 from store import ActivationStore
 from store import open as open_store

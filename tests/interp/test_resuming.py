@@ -14,10 +14,7 @@ import interp
 import store
 from interp import intervening
 from interp.capturing import make_run
-from interp.interventions import Donor, Intervention
-from interp.interventions.block_noise import BlockNoise
-from interp.interventions.noise_at_step import NoiseAtStep
-from interp.interventions.patch import Patch
+from interp.interventions import BlockNoise, Donor, Intervention, NoiseAtStep, Patch
 from tests import tiny
 
 STEPS = 6

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from interp.interventions import Box
-from interp.interventions.ablate import Ablate
-from interp.interventions.block_noise import BlockNoise
+from interp.interventions import Ablate, BlockNoise, Box, Steer
 from interp.interventions.ensemble import Ensemble, average
-from interp.interventions.steer import Steer
 from tests import tiny
 from tests.interp.interventions.contract import Bench, InterventionContract, Made
 

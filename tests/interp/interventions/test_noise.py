@@ -9,8 +9,7 @@ import pytest
 from diffusers import LTXImageToVideoPipeline, UniPCMultistepScheduler
 
 import interp
-from interp.interventions.noise_at_frame import NoiseAtFrame
-from interp.interventions.noise_at_step import NoiseAtStep
+from interp.interventions import NoiseAtFrame, NoiseAtStep
 from tests import tiny
 from tests.interp.interventions.contract import STEPS, Bench, InterventionContract, Made
 from tests.tiny_models import ltx

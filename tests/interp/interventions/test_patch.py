@@ -13,10 +13,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 import interp
 import store
 from interp import donors
-from interp.interventions import Box, Donor, Mask
-from interp.interventions.noise_at_step import NoiseAtStep
-from interp.interventions.patch import Patch
-from interp.interventions.swap import Swap
+from interp.interventions import Box, Donor, Mask, NoiseAtStep, Patch, Swap
 from tests import tiny
 from tests.interp.interventions.contract import OTHER, SETTINGS, Bench, InterventionContract, Made
 from tests.tiny_models import cogvideox
