@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     import interp
     import store
+    from analyses.experiments import Experiment
     from interp import floors
+    from interp.interventions import Intervention
 
 LAYERS = ("interp", "store", "analyses", "reports")
 """The import packages of the distribution; their names are generic, so `doctor` looks for impostors."""
@@ -35,6 +38,8 @@ store_app = App(name="store", help="Look after a store.")
 app.command(store_app)
 worlds_app = App(name="worlds", help="Look at the task families, and hold their scorers to their bounds.")
 app.command(worlds_app)
+experiment_app = App(name="experiment", help="Plan, run and compare: change runs, and see what is left of the answer.")
+app.command(experiment_app)
 models_app = App(name="models", help="See which models can be traced, and what capturing one would cost.")
 app.command(models_app)
 
@@ -97,6 +102,18 @@ def capture(
         ),
     ] = None,
     spec: Annotated[Path | None, Parameter(help="TOML file with [[capture]] tables, instead of --keep.")] = None,
+    intervene: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="",
+            help="What to change on the way: KIND[@FIELD=VALUE], such as noise_at_step@steps=8@matched, or a TOML file "
+            "with [[intervention]] tables; repeatable, in this order. Clean runs that are missing are made, too.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        Literal["euler"] | None,
+        Parameter(help="euler: flow matching without a solver's memory, for runs whose x_s is changed."),
+    ] = None,
     steps: Annotated[int | None, Parameter(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, Parameter(help="Guidance scale; 1 or below turns guidance off.")] = None,
     guidance_2: Annotated[float | None, Parameter(help="Guidance scale of the low-noise expert.")] = None,
@@ -132,7 +149,7 @@ def capture(
     import torch
 
     import interp
-    from interp import catalogue, executors
+    from interp import catalogue, executors, intervening
 
     samples = _samples(
         world=world,
@@ -148,6 +165,7 @@ def capture(
         raise interp.BadSpec("--keep and --spec were both given; give one of them")
     wanted = interp.parse(keep) if keep else interp.read(spec) if spec else interp.DEFAULT
     chosen = interp.numbers(seeds)
+    changes = intervening.parse(intervene or ())
     executors.check(executor)
     elsewhere = executor != "local"  # here the weights are only compared, so they stay off the GPU
     runs_on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -159,7 +177,7 @@ def capture(
     foreseen = interp.foresee(
         sketch, samples, wanted, into=into, seeds=chosen, settings=sketch.settings(**asked), count=dry_run
     )
-    if dry_run:
+    if dry_run and not changes:  # whether a change has a place, its donors say, for whom the weights are compared
         _print_forecast(foreseen, into=into, runs_on=runs_on, dtype=kind)
         return
     loaded = interp.load(
@@ -172,11 +190,75 @@ def capture(
         transformer=transformer,
         offload=None if elsewhere else offload,
         vae_tiling=vae_tiling,
+        scheduler=scheduler,
     )
     if loaded.recipe and elsewhere:
         loaded.recipe |= {"offload": offload, "device": device}
     settings = loaded.settings(**asked)
-    _capture(loaded, samples, wanted, into=into, seeds=chosen, settings=settings, executor=executor)
+    how: dict[str, Any] = {"into": into, "seeds": chosen, "settings": settings, "executor": executor}
+    _capture(loaded, samples, wanted, **how, dry_run=dry_run, changes=changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """What the runs of an experiment are made of."""
+
+    into: Annotated[Path, Parameter(help="Folder of the store, or s3://bucket/prefix; made if it is missing.")]
+    world: Annotated[str, Parameter(help="Task family to draw samples from.")]
+    n: Annotated[int, Parameter(help="Samples.")] = 8
+    world_seed: Annotated[int, Parameter(help="Stream of samples to draw from.")] = 0
+    difficulty: Annotated[str | None, Parameter(help="Difficulty of the samples; all in turn if not given.")] = None
+    split: Annotated[str, Parameter(help="in_domain or out_of_domain.")] = "in_domain"
+    seeds: Annotated[str, Parameter(help="Seeds of each sample, e.g. 0,1 or 0-3.")] = "0"
+    model: Annotated[str, Parameter(help="Bundled model, folder, or hub id.")] = "tinywan"
+    steps: Annotated[int | None, Parameter(help="Denoising steps.")] = None
+    guidance: Annotated[float | None, Parameter(help="Guidance scale; 1 or below turns guidance off.")] = None
+    height: Annotated[int | None, Parameter(help="Pixels.")] = None
+    width: Annotated[int | None, Parameter(help="Pixels.")] = None
+    frames: Annotated[int | None, Parameter(help="Video frames.")] = None
+    device: Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, …; the GPU if there is one.")] = None
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        Parameter(help="Dtype of the weights; float32 on a CPU, bfloat16 on a GPU."),
+    ] = None
+    executor: Annotated[
+        str, Parameter(help="local, gpus (one process each), dask (processes here) or dask:ADDRESS of a scheduler.")
+    ] = "local"
+    dry_run: Annotated[bool, Parameter(negative="", help="Only say what it would cost.")] = False
+
+
+@experiment_app.command(name="ls")
+def experiment_ls(*, json_: Json = False) -> None:
+    """List the experiments: what they ask, and the rule of each verdict."""
+    from analyses import experiments
+
+    found = [experiments.get(name) for name in experiments.names()]
+    rows = [{"experiment": one.name, "claim": one.claim, "rule": one.rule} for one in found]
+    if json_:
+        _print_json(rows)
+    else:
+        _print_table(["experiment", "claim", "rule"], [tuple(row.values()) for row in rows])
+
+
+@experiment_app.command(name="noise")
+def experiment_noise(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    at: Annotated[str | None, Parameter(help="Steps to put noise at, e.g. 0,4-6; six of them if not given.")] = None,
+    noisy_frames: Annotated[str | None, Parameter(help="Latent frames to put noise in; all if not given.")] = None,
+    dose: Annotated[list[float] | None, Parameter(negative="", help="Dose below 1 to test; repeatable.")] = None,
+    json_: Json = False,
+) -> None:
+    """Noise at a step against noise at a frame (E3, E4): plain, σ-matched, by dose; goes on where it was stopped."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.Noise(
+        at=None if at is None else interp.numbers(at),
+        frames=None if noisy_frames is None else interp.numbers(noisy_frames),
+        doses=experiments.Noise.doses if dose is None else tuple(dose),
+    )
+    _experiment(asked, of, json_=json_)
 
 
 @app.command
@@ -584,18 +666,76 @@ def _capture(
     seeds: tuple[int, ...],
     settings: store.SamplerSettings | None = None,
     executor: str = "local",
+    dry_run: bool = False,
+    changes: tuple[Intervention, ...] = (),
 ) -> interp.Captured:
-    """Say what it costs, then capture with a progress bar."""
+    """Say what it costs, then capture with a progress bar: clean runs, and with `changes` their children."""
     import interp
     import store
 
     interp.plan(model.adapter, spec, settings or model.settings())  # refused before a folder is made
     acts = store.open(into, mode="a")
-    todo = interp.sweep(model, samples, spec, into=acts, seeds=seeds, settings=settings)
-    _say(_to_make(len(todo.runs), len(todo.missing), steps=todo.steps, plan=todo.plan))
-    return interp.capture(
-        model, samples, spec, into=acts, seeds=seeds, settings=settings, executor=executor, progress=True
+    how: dict[str, Any] = {"into": acts, "seeds": seeds, "settings": settings}
+    kinds: list[tuple[Intervention, ...]] = [(), changes] if changes else [()]
+    for sample in samples if changes else ():  # one may donate to another
+        acts.put_sample(sample)
+    found = [interp.sweep(model, samples, spec, **how, interventions=kind) for kind in kinds]  # refused before any runs
+    for todo, kind in zip(found, kinds, strict=True):
+        told = _to_make(len(todo.runs), len(todo.missing), steps=todo.steps, plan=todo.plan)
+        _say(f"with {', '.join(change.kind for change in kind)}: {told}" if kind else told)
+    if dry_run:
+        return interp.Captured(tuple(run.id for _, run in found[-1].runs), 0, 0)
+    done = [
+        interp.capture(model, samples, spec, **how, interventions=kind, executor=executor, progress=True)
+        for kind in kinds
+    ]
+    return done[-1]
+
+
+def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
+    """Plan an experiment, say what it costs, make its runs, compare them."""
+    import torch
+
+    import interp
+    import store
+    from analyses.experiments import Frame
+    from interp import executors, experimenting
+
+    samples = interp.worlds[of.world].generate(of.n, seed=of.world_seed, difficulty=of.difficulty, split=of.split)
+    executors.check(of.executor)
+    model = interp.load(
+        of.model,
+        dtype=getattr(torch, of.dtype or "bfloat16") if of.dtype or of.executor == "gpus" else None,
+        device=of.device if of.executor == "local" else "cpu",
+        scheduler="euler",
     )
+    if model.recipe and of.executor != "local":
+        model.recipe |= {"device": of.device}
+    settings = model.settings(steps=of.steps, guidance=of.guidance, height=of.height, width=of.width, frames=of.frames)
+    geometry = model.geometry(settings)
+    arms = asked.plan(Frame(settings.steps, geometry.layers, geometry.latent.frames, model.adapter.held))
+    acts = store.open(of.into, mode="a")
+    todo = experimenting.programme(
+        model,
+        samples,
+        [arm.interventions for arm in arms],
+        clean=asked.clean,
+        child=asked.child,
+        into=acts,
+        seeds=interp.numbers(of.seeds),
+        settings=settings,
+    )
+    sys.stderr.write(f"{todo}; sampled with {settings.scheduler}\n")
+    if of.dry_run:
+        return
+    experimenting.conduct(model, todo, into=acts, executor=of.executor, progress=True)
+    result = asked.compare(acts, runs=todo.run_ids)
+    if json_:
+        _print_json({"result_id": result.id, **result.record.model_dump(mode="json")})
+        return
+    _say(f"{result.verdict}: {result.finding}")
+    _say(f"Rule: {asked.rule}")
+    _say(f"n = {result.record.n}, result {result.id}")
 
 
 def _to_make(runs: int, missing: int, *, steps: int, plan: interp.Plan) -> str:

@@ -10,12 +10,13 @@ To add an analysis, write one file here with a function that carries `@register`
 from analyses._registry import Found, load, names, once, register, run
 from analyses._result import Result
 from analyses.energy import energy
-from analyses.errors import AmbiguousScores, AnalysisError, MixedRuns, NonFinite, NoRuns, UnknownAnalysis
+from analyses.errors import AmbiguousScores, AnalysisError, BadPlan, MixedRuns, NonFinite, NoRuns, UnknownAnalysis
 from analyses.trajectory import trajectory
 
 __all__ = [
     "AmbiguousScores",
     "AnalysisError",
+    "BadPlan",
     "Found",
     "MixedRuns",
     "NoRuns",

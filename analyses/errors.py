@@ -21,6 +21,10 @@ class MixedRuns(AnalysisError, ValueError):
     """The selection mixes runs that must not be averaged: other weights, settings or interventions."""
 
 
+class BadPlan(AnalysisError, ValueError):
+    """Options of an experiment that do not fit the model or its settings."""
+
+
 class NonFinite(AnalysisError, ValueError):
     """A captured array holds NaN or infinity, so that its means say nothing."""
 

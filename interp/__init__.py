@@ -7,6 +7,7 @@
 from interp.capturing import Captured, Sweep, capture, sweep
 from interp.errors import (
     BadInput,
+    BadIntervention,
     BadSpec,
     InterpError,
     OutOfMemory,
@@ -32,6 +33,7 @@ __all__ = [
     "WITH_PIXELS",
     "ArrayPlan",
     "BadInput",
+    "BadIntervention",
     "BadSpec",
     "Captured",
     "Forecast",

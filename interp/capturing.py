@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 import store
-from interp import executors, provenance
+from interp import executors, intervening, provenance, resuming
+from interp.interventions import Intervention
 from interp.memory import explained
 from interp.model import Model, finished
 from interp.planning import ArrayPlan, Plan, check_room, plan
@@ -68,20 +70,31 @@ def sweep(
     into: store.ActivationStore,
     seeds: Sequence[int] = (0,),
     settings: SamplerSettings | None = None,
+    interventions: Sequence[Intervention] = (),
+    parent: CaptureSpec | None = None,
 ) -> Sweep:
     """Say what `capture` with the same arguments would do and cost.
 
     Raises:
         BadSpec: if the model cannot give what the spec asks, or the disk cannot hold it.
         BadInput: if the pipeline cannot run with the settings.
+        BadIntervention: if a run has no place for an intervention, or a donor does not fit.
     """
     settings = settings or model.settings()
     resolved = plan(model.adapter, spec, settings)
-    runs = tuple(
-        (sample, Run(model=model.ref, sample_id=sample.id, seed=seed, settings=settings, capture=spec))
-        for sample in samples
-        for seed in seeds
-    )
+    clean = Run(model=model.ref, sample_id="", seed=0, settings=settings, capture=parent or spec)
+    changes = intervening.planned(model, interventions)
+
+    def record(sample: Sample, seed: int) -> Run:
+        own = clean.model_copy(update={"sample_id": sample.id, "seed": seed})
+        if not changes:
+            return own.model_copy(update={"capture": spec})
+        return own.model_copy(update={"capture": spec, "interventions": changes, "parent_id": own.id})
+
+    runs = tuple((sample, record(sample, seed)) for sample in samples for seed in seeds)
+    if changes:
+        for _, run in runs:
+            intervening.check(model, run, into)
     missing = tuple((sample, run) for sample, run in runs if not into.has_run(run.id))
     found = Sweep(runs, missing, resolved)
     check_room(resolved, len(missing), into.free, into.path)
@@ -96,6 +109,8 @@ def capture(
     into: store.ActivationStore | str | Path,
     seeds: Sequence[int] = (0,),
     settings: SamplerSettings | None = None,
+    interventions: Sequence[Intervention] = (),
+    parent: CaptureSpec | None = None,
     progress: bool = False,
     executor: str = "local",
 ) -> Captured:
@@ -111,6 +126,10 @@ def capture(
         into: A store, or the folder of one (made if missing).
         seeds: One run for each sample and seed.
         settings: How to sample; the model's defaults if not given.
+        interventions: What every run changes on its way, in this order.
+        parent: Capture spec of the clean run that each intervened run is compared with and names as its parent; `spec`
+            if not given. Where that run is stored and has kept enough (`interp.resuming`), the steps before the first
+            change are taken from it.
         progress: Show a bar with the time left.
         executor: Where runs are made: `local` is this process, `gpus` a process for each GPU, `dask` processes of this
             machine, `dask:ADDRESS` the workers of a scheduler, which reach the store under the same path.
@@ -122,25 +141,48 @@ def capture(
     """
     executors.check(executor)
     acts = into if isinstance(into, store.ActivationStore) else store.open(into, mode="a")
-    todo = sweep(model, samples, spec, into=acts, seeds=seeds, settings=settings)
+    samples = list(samples)
+    if interventions:
+        for sample in samples:  # one may donate to another
+            acts.put_sample(sample)
+    todo = sweep(
+        model, samples, spec, into=acts, seeds=seeds, settings=settings, interventions=interventions, parent=parent
+    )
+    made = make_all(model, todo.missing, acts, executor=executor, progress=progress)
+    return Captured(tuple(run.id for _, run in todo.runs), made, len(todo.runs) - made)
+
+
+def make_all(
+    model: Model,
+    missing: Sequence[tuple[Sample, Run]],
+    acts: store.ActivationStore,
+    *,
+    executor: str = "local",
+    progress: bool = False,
+) -> int:
+    """Make runs that the store lacks, here or on the workers of an executor.
+
+    Returns:
+        How many were made now; others have been made by another process in the meantime.
+    """
     made: list[bool] = []
-    with tqdm(total=todo.steps, unit="step", desc="capture", disable=not progress, dynamic_ncols=True) as bar:
+    steps = sum(run.settings.steps for _, run in missing)
+    with tqdm(total=steps, unit="step", desc="capture", disable=not progress, dynamic_ncols=True) as bar:
+
+        def done(run: Run, now: bool, *, steps: int) -> None:
+            made.append(now)
+            bar.set_postfix_str(f"run {len(made)}/{len(missing)}")
+            bar.update(steps)
+
+        for sample, _ in missing:
+            acts.put_sample(sample)
         if executor == "local":
-            for number, (sample, run) in enumerate(todo.missing):
-                bar.set_postfix_str(f"run {number + 1}/{len(todo.missing)}")
-                acts.put_sample(sample)
-                made.append(make_run(model, sample, run, acts, on_step=bar.update))
-        elif todo.missing:
-
-            def done(run: Run, now: bool) -> None:
-                made.append(now)
-                bar.set_postfix_str(f"run {len(made)}/{len(todo.missing)}")
-                bar.update(run.settings.steps)
-
-            for sample, _ in todo.missing:
-                acts.put_sample(sample)
-            executors.spread(executor, model, [run for _, run in todo.missing], into=acts, done=done)
-    return Captured(tuple(run.id for _, run in todo.runs), sum(made), len(todo.runs) - sum(made))
+            for sample, run in missing:
+                done(run, make_run(model, sample, run, acts, on_step=bar.update), steps=0)
+        elif missing:
+            spread = partial(done, steps=missing[0][1].settings.steps)
+            executors.spread(executor, model, [run for _, run in missing], into=acts, done=spread)
+    return sum(made)
 
 
 def make_run(
@@ -150,14 +192,23 @@ def make_run(
     acts: store.ActivationStore,
     *,
     on_step: Callable[[], object] = lambda: None,
+    resume: bool = True,
 ) -> bool:
     """Generate, trace and write one run.
+
+    Args:
+        model: As the run's record names it.
+        sample: As the run's record names it.
+        run: What is made.
+        acts: The store.
+        on_step: Called behind each step.
+        resume: Take the steps before the first change from the clean run, where that is stored and has kept enough.
 
     Returns:
         False where another process has made the same run in the meantime; its result is the same.
     """
     try:
-        _make(model, sample, run, plan(model.adapter, run.capture, run.settings), acts, on_step)
+        _make(model, sample, run, plan(model.adapter, run.capture, run.settings), acts, on_step, resume=resume)
     except RunExists:
         return False
     return True
@@ -170,6 +221,8 @@ def _make(
     plan: Plan,
     acts: store.ActivationStore,
     on_step: Callable[[], object],
+    *,
+    resume: bool,
 ) -> None:
     started = time.perf_counter()
     device = model.device  # diffusers goes through all modules to tell it
@@ -191,11 +244,19 @@ def _make(
             explained(device, f"{_size(run.settings)} in {model.ref.dtype}"),
             Stream(scored, **_STREAM[device.type == "cuda"]) as stream,
         ):
+            prefix = resuming.prefix(model, run, plan, acts) if resume else None
+            editor = intervening.edits_of(model, run, acts)
+            if prefix is not None:
+                prefix.copy(plan, scored, acts)
+                for _ in prefix.start.steps:
+                    on_step()
             output, steps = model.traced.run(
                 sites=_layer_sites(plan),
                 settings=run.settings,
                 geometry=plan.geometry,
                 listener=Recorder(plan, model.adapter, stream, on_step=on_step),
+                editor=editor,
+                start=prefix.start if prefix is not None else None,
                 **model.inputs(sample, seed=run.seed, settings=run.settings),
             )
         video = finished(output).numpy()

@@ -29,6 +29,10 @@ class OutOfMemory(InterpError, MemoryError):
     """A run that needs more memory than its device has."""
 
 
+class BadIntervention(InterpError, ValueError):
+    """An intervention that the run has no place for, or whose donor does not fit."""
+
+
 def first_line(error: Exception) -> str:
     """What an error of a library says, in one line."""
     lines = str(error).strip().splitlines()

@@ -18,6 +18,7 @@ from interp.errors import BadInput, UnknownModel, first_line
 from interp.lora import Lora, apply
 from interp.memory import keep_pages
 from interp.model import Model
+from interp.schedulers import use_euler
 from interp.sources import source_of
 
 Offload = Literal["model", "group", "sequential"]
@@ -35,6 +36,7 @@ def load(
     transformer: str | Path | None = None,
     offload: Offload | None = None,
     vae_tiling: bool = False,
+    scheduler: Literal["euler"] | None = None,
 ) -> Model:
     """Load a model.
 
@@ -49,6 +51,8 @@ def load(
         transformer: A single safetensors file with the weights of `transformer`, instead of the model's own.
         offload: Keep weights in the host's memory and bring them to the GPU when they are needed, as diffusers does it.
         vae_tiling: Encode and decode in tiles, which takes less memory.
+        scheduler: `euler` samples a flow model with flow-matching Euler instead of its own solver (a pipeline that was
+            loaded already is given it, too).
 
     Raises:
         UnknownModel: if there is no such model.
@@ -62,6 +66,8 @@ def load(
             raise BadInput(f"{', '.join(given)}: not for a pipeline that is loaded already; give its name or folder")
         if vae_tiling:
             _tile(name_or_path)
+        if scheduler == "euler":
+            use_euler(name_or_path)
         return Model(name_or_path, id=name_of(name_or_path), loras=apply(name_or_path, wanted))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if offload and where.type == "cpu":
@@ -89,6 +95,8 @@ def load(
     applied += apply(pipeline, wanted)
     if vae_tiling:
         _tile(pipeline)
+    if scheduler == "euler":
+        use_euler(pipeline)
     commit = "" if source.folder else str(pipeline.config.get("_commit_hash") or revision or "")
     placed = pipeline if offload else pipeline.to(where)
     model = Model(placed, id=source.id, revision=commit, defaults=defaults, loras=applied)
@@ -101,6 +109,7 @@ def load(
         "transformer": str(Path(transformer).resolve()) if transformer is not None else None,
         "offload": offload,
         "vae_tiling": vae_tiling,
+        "scheduler": scheduler,
     }
     if offload:
         _ = model.ref  # hashed while the weights are all here

@@ -91,6 +91,44 @@ def level(scheduler: Any, timestep: Tensor) -> Level:
     return Level(sigma, following, 1.0, of_sample=sigma / norm**2, of_prediction=-sign * data / norm)
 
 
+def clean_share(scheduler: Any, sigma: float) -> float:
+    """Coefficient of x0 in x at the noise level `sigma`: x = share·x0 + sigma·noise."""
+    name = type(scheduler).__name__
+    if name in EULER or name == "EDMEulerScheduler":
+        return 1.0
+    if name in FLOW or scheduler.config.get("prediction_type", "flow_prediction") == "flow_prediction":
+        return 1.0 - sigma
+    return (1.0 - sigma * sigma) ** 0.5
+
+
+def remembers(scheduler: Any) -> bool:
+    """Whether a step uses what earlier steps predicted, so that it does not follow from x_s alone."""
+    return _solves(scheduler) or type(scheduler).__name__ == "CogVideoXDPMScheduler"
+
+
+def repeats(scheduler: Any) -> bool:
+    """Whether a step follows from x_s and the prediction: no memory of earlier steps, no noise of its own."""
+    ancestral = ("LTXEulerAncestralRFScheduler", "EulerAncestralDiscreteScheduler", "FlowMatchLCMScheduler")
+    kinds = scheduler.config.get("stochastic_sampling"), scheduler.config.get("scheduler_type") == "dmd"
+    drawn = type(scheduler).__name__ in ancestral or any(kinds)
+    return not remembers(scheduler) and not drawn
+
+
+def forget(scheduler: Any) -> None:
+    """Empty the past of a solver: its next step is one of first order, as at the start."""
+    if _solves(scheduler):
+        scheduler.model_outputs = [None] * scheduler.config.solver_order
+        scheduler.lower_order_nums = 0
+        if hasattr(scheduler, "last_sample"):
+            scheduler.last_sample = None
+
+
+def _solves(scheduler: Any) -> bool:
+    """Whether it is a solver of several steps."""
+    name = type(scheduler).__name__
+    return name in SOLVERS or (name == "HeliosScheduler" and scheduler.config.scheduler_type == "unipc")
+
+
 def _preserving(signal: float, sigma: float, following: float, kind: str) -> Level:
     """Level of a variance-preserving process for a prediction of `kind`."""
     if kind == "v_prediction":

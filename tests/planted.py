@@ -76,6 +76,8 @@ class Planted:
     metric: str = "process"
     """Name of the second metric."""
     interventions: tuple[dict[str, Any], ...] = ()
+    parent: Planted | None = None
+    """The clean runs of which these are changed."""
     weight_hash: str = "f" * 64
     distance: tuple[float, ...] = field(default=())
     """Relative latent distance to the last x̂0 by step; empty for a straight line from 1 to 0."""
@@ -192,6 +194,7 @@ class Planted:
             ),
             interventions=self.interventions,
             capture=CaptureSpec(items=keeps),
+            parent_id=None if self.parent is None else self.parent.run(sample_id, seed).id,
         )
 
     def plant(self, path: Path) -> store.ActivationStore:

@@ -274,3 +274,29 @@ def test_a_capture_spread_over_processes(tmp_path: Path, capsys: pytest.CaptureF
     assert run(*words, "dask") == 0
     assert len(store.open(tmp_path / "acts").run_ids()) == 2
     assert "no executor 'slurm'; there are local, gpus, dask" in refused(capsys, *words, "slurm")
+
+
+def test_interventions_by_words_and_by_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Clean runs come first, children name them; what has no place is refused before anything runs."""
+    (tmp_path / "changes.toml").write_text('[[intervention]]\nkind = "block_noise"\nalpha = 0.1\nlayers = [3]\n')
+    words = ["capture", "--into", tmp_path / "acts", *FEW, "--keep", "latent/full", "--scheduler", "euler"]
+    assert "step 2, but there are 2" in refused(capsys, *words, "--intervene", "noise_at_step@steps=2")
+    assert "no intervention 'noise'" in refused(capsys, *words, "--intervene", "noise@steps=1")
+    assert "its fields are" in refused(capsys, *words, "--intervene", "noise_at_step@steps=1@doze=1")
+    assert "cannot read the numbers 'x'" in refused(capsys, *words, "--intervene", "noise_at_step@steps=x")
+    assert "cannot read the interventions" in refused(capsys, *words, "--intervene", tmp_path / "no.toml")
+    assert store.open(tmp_path / "acts").run_ids() == []
+    changes = ["--intervene", "noise_at_step@steps=1@matched", "--intervene", tmp_path / "changes.toml"]
+    assert run(*words, *changes) == 0
+    capsys.readouterr()
+    query = "SELECT run_id, parent_id, interventions FROM runs ORDER BY parent_id NULLS FIRST"
+    assert run("sql", query, "--store", tmp_path / "acts", "--json") == 0
+    clean, child = json.loads(capsys.readouterr().out)
+    assert (clean["parent_id"], child["parent_id"]) == (None, clean["run_id"])
+    assert json.loads(child["interventions"]) == [
+        {"kind": "noise_at_step", "matched": True, "steps": [1]},
+        {"kind": "block_noise", "alpha": 0.1, "layers": [3]},
+    ]
+    assert run(*words, *changes, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "with noise_at_step, block_noise: 1 runs, 1 of them in the store already; 0 to make" in said

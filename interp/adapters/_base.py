@@ -11,6 +11,7 @@ import PIL.Image
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
+from interp import noise
 from interp.errors import BadInput, UnsupportedModel
 from interp.geometry import Geometry, Grid
 from interp.sites import LayerSite
@@ -98,6 +99,11 @@ class ModelAdapter(ABC):
     """Where text tokens, or those of a history, lie in a value that holds them and the video's."""
     schedulers: ClassVar[Literal["one", "copies"]] = "one"
     """Whether it is the pipeline's scheduler that makes the steps, or copies of it, one for each latent frame."""
+    restarts: ClassVar[bool] = True
+    """Whether a run can begin at a later step, from x_s of the video alone: not where the pipeline draws noise at each
+    step, denoises sound beside the video, steps frames by copies of its scheduler, or counts steps of its own."""
+    exploding: ClassVar[bool] = False
+    """Whether x_s is x0 + sigma·noise though its scheduler, a flow's, does not say so."""
     joint: ClassVar[bool] = False
     """Whether other tokens than the video's, text or a history, are among the keys of self-attention."""
     head_axis: ClassVar[int] = 2
@@ -197,6 +203,42 @@ class ModelAdapter(ABC):
             return args[0] if args else kwargs["hidden_states"]
         return value[0] if isinstance(value, tuple) else value
 
+    def replaced(self, value: Any, slot: str, hidden: Tensor) -> Any:
+        """`value` with another hidden state of the video in it: the inverse of `hidden`."""
+        if slot == "input":
+            args, kwargs = value
+            return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
+        return (hidden, *value[1:]) if isinstance(value, tuple) else hidden
+
+    def prepared(self, latent: Tensor) -> Tensor:
+        """The latent that `prepare_latents` of the pipeline returns, as the sampler holds it (a view)."""
+        return latent
+
+    def moving(self, latent: Tensor, geometry: Geometry) -> Tensor:
+        """The frames of a latent of the sampler that are denoised `[f, y, x, c]` (a view): all but those `held`."""
+        grid = self.latent(latent, geometry)[0, ..., : geometry.latent_channels]
+        return grid[self.held - (geometry.latent.frames - len(grid)) :]  # the scheduler may not see what is held
+
+    def clean_share(self, sigma: float) -> float:
+        """Coefficient of x0 in x_s at the noise level `sigma`."""
+        return 1.0 if self.exploding else noise.clean_share(self.pipeline.scheduler, sigma)
+
+    @property
+    def initial(self) -> float:
+        """Standard deviation of the noise that sampling starts from."""
+        return float(getattr(self.pipeline.scheduler, "init_noise_sigma", 1.0))
+
+    def text_layers(self, site: str) -> tuple[int, ...]:
+        """Layers whose value at `site` holds text tokens beside the video's."""
+        return ()
+
+    def text_tokens(self, hidden: Tensor, geometry: Geometry) -> Tensor:
+        """Text tokens `[b, n, c]` of a value that holds them (see `text_layers`)."""
+        if hidden.ndim == 4:
+            hidden = hidden.movedim(self.head_axis, 2).flatten(2)
+        count = math.prod(geometry.tokens)
+        return hidden[:, : hidden.shape[1] - count] if self.text == "first" else hidden[:, count:]
+
     def tokens(self, hidden: Tensor, geometry: Geometry, place: Place) -> Tensor:
         """Video tokens `[b, f, y, x, c]` of a value, text tokens cut off; a view where heads are not apart."""
         if hidden.ndim == 4:
@@ -237,11 +279,6 @@ class ModelAdapter(ABC):
         return self._config.num_attention_heads * self._config.attention_head_dim
 
     @property
-    def heads(self) -> int:
-        """Heads of self-attention."""
-        return self._config.num_attention_heads
-
-    @property
     @abstractmethod
     def patch(self) -> tuple[int, int, int]:
         """Latent cells of one token: frames, rows, columns."""
@@ -250,6 +287,16 @@ class ModelAdapter(ABC):
     def channels(self) -> int:
         """Channels of the latent video."""
         return self.pipeline.vae.config.latent_channels
+
+    @property
+    def heads(self) -> int:
+        """Heads of self-attention."""
+        return self._config.num_attention_heads
+
+    @property
+    def held(self) -> int:
+        """Latent frames, from the first on, that the pipeline holds fixed: what is changed there is overwritten."""
+        return 0
 
     @property
     def space(self) -> int:

@@ -19,10 +19,15 @@ class AnyFlow(Wan):
 
     pipelines: ClassVar[tuple[str, ...]] = ("AnyFlowPipeline",)
     layout: ClassVar[Layout] = "batch"
+    restarts: ClassVar[bool] = False
 
     def defaults(self) -> dict[str, Any]:
         """The pipeline's own defaults (480×832, 81 frames, 50 steps, no guidance: that is built into the weights)."""
         return {**super().defaults(), "guidance": 1.0}
+
+    def prepared(self, latent: Tensor) -> Tensor:
+        """See `ModelAdapter.prepared`; channels come before frames."""
+        return latent.transpose(1, 2)
 
     def latent(self, latent: Tensor, geometry: Geometry) -> Tensor:
         """See `ModelAdapter.latent`."""

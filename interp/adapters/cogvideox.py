@@ -40,6 +40,10 @@ class CogVideoX(ModelAdapter):
     text: ClassVar[Literal["none", "first", "last"]] = "first"
     head_axis: ClassVar[int] = 1
 
+    def text_layers(self, site: str) -> tuple[int, ...]:
+        """See `ModelAdapter.text_layers`."""
+        return self.layers(site) if site in ("q", "k", "v", "mlp_out") else ()
+
     def defaults(self) -> dict[str, Any]:
         """The pipeline's own defaults: the size that the transformer was made for, 50 steps, guidance 6."""
         config = self._config

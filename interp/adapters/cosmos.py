@@ -81,6 +81,11 @@ class Cosmos(Cosmos2):
         return pixels(self.pipeline, guarded(self.pipeline, vae.decode(scaled.to(vae.dtype), return_dict=False)[0]))
 
     @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return int(self._seen)
+
+    @property
     def channels(self) -> int:
         """See `ModelAdapter.channels`."""
         return self.pipeline.vae.config.latent_channels

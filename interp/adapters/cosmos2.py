@@ -43,6 +43,8 @@ class Cosmos2(ModelAdapter):
     modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2")
     layout: ClassVar[Layout] = "order"
     head_axis: ClassVar[int] = 1
+    exploding: ClassVar[bool] = True
+    restarts: ClassVar[bool] = False
 
     def defaults(self) -> dict[str, Any]:
         """The pipeline's own defaults (704×1280, 93 frames, 35 steps, guidance 7)."""
@@ -91,6 +93,16 @@ class Cosmos2(ModelAdapter):
         )
         scaled = latent * std / self.pipeline.scheduler.config.sigma_data + mean
         return pixels(self.pipeline, guarded(self.pipeline, vae.decode(scaled.to(vae.dtype), return_dict=False)[0]))
+
+    @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return 1
+
+    @property
+    def initial(self) -> float:
+        """See `ModelAdapter.initial`."""
+        return float(self.pipeline.scheduler.config.sigma_max) if self.exploding else super().initial
 
     @property
     def patch(self) -> tuple[int, int, int]:

@@ -22,6 +22,7 @@ class Cosmos25(Cosmos2):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("Cosmos2_5_PredictBasePipeline",)
+    exploding: ClassVar[bool] = False
 
     def defaults(self) -> dict[str, Any]:
         """The pipeline's own defaults (704×1280, 93 frames, 36 steps, guidance 7)."""

@@ -58,6 +58,17 @@ class Cosmos3(ModelAdapter):
             return value[0][:2][-1][None]  # some modules are given the video alone
         return (value[1] if isinstance(value, tuple) else value)[None]
 
+    def replaced(self, value: Any, slot: str, hidden: Tensor) -> Any:
+        """See `ModelAdapter.replaced`."""
+        if slot == "input":
+            args, kwargs = value
+            return (*args[:1], hidden[0], *args[2:]) if len(args) > 1 else (hidden[0],), kwargs
+        return (value[0], hidden[0], *value[2:]) if isinstance(value, tuple) else hidden[0]
+
+    def moving(self, latent: Tensor, geometry: Geometry) -> Tensor:
+        """See `ModelAdapter.moving`; the pipeline shows the scheduler a batch of one batch."""
+        return super().moving(latent[0] if latent.ndim == 6 else latent, geometry)
+
     def defaults(self) -> dict[str, Any]:
         """The pipeline's own defaults (720×1280, 189 frames, 35 steps, guidance 6); prompts have no greatest length."""
         return {"steps": 35, "guidance": 6.0, "height": 720, "width": 1280, "frames": 189}
@@ -82,6 +93,11 @@ class Cosmos3(ModelAdapter):
         if isinstance(pipeline.safety_checker, pipeline_cosmos3_omni.CosmosSafetyChecker):
             video = pipeline._apply_video_safety_check(video, output_type="pt", device=vae.device)
         return video.permute(0, 2, 3, 1)
+
+    @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return 1
 
     @property
     def width(self) -> int:

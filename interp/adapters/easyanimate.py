@@ -36,6 +36,11 @@ class EasyAnimate(ModelAdapter):
         """See `ModelAdapter.module`."""
         return None if site == "mlp_out" and block.txt_ff is None else super().module(block, site)
 
+    def text_layers(self, site: str) -> tuple[int, ...]:
+        """See `ModelAdapter.text_layers`."""
+        joined = range(self._config.mmdit_layers, self._config.num_layers)
+        return tuple(joined) if site in ("q", "k", "v") else ()
+
     def defaults(self) -> dict[str, Any]:
         """The pipelines' own defaults (512×512, 49 frames, 50 steps, guidance 5)."""
         return {

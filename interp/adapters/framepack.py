@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Place, Tensor, held_first, picture
+from interp.adapters._base import Forward, ModelAdapter, Place, Tensor, held_first, picture
 from interp.adapters.hunyuan_video import HunyuanVideo
 from interp.errors import BadInput
 from interp.geometry import Geometry, Grid
@@ -52,11 +52,12 @@ class Framepack(HunyuanVideo):
 
     def tokens(self, hidden: Tensor, geometry: Geometry, place: Place) -> Tensor:
         """See `ModelAdapter.tokens`; the picture's tokens and the window's, without the empty frame between them."""
-        older = [zip((frames, *geometry.latent[1:]), size, strict=True) for frames, size in HISTORY]
-        start = sum(math.prod(-(-cells // cell) for cells, cell in axes) for axes in older)
-        longer = geometry._replace(tokens=Grid(geometry.tokens.frames + 1, *geometry.tokens[1:]))
-        grid = super().tokens(hidden[:, start:], longer, place)
+        grid = super().tokens(hidden[:, self._before(geometry) :], self._longer(geometry), place)
         return torch.cat([grid[:, :1], grid[:, 2:]], dim=1)
+
+    def text_tokens(self, hidden: Tensor, geometry: Geometry) -> Tensor:
+        """See `ModelAdapter.text_tokens`; the history is none of it."""
+        return super().text_tokens(hidden[:, self._before(geometry) :], self._longer(geometry))
 
     def predicted(self, output: Any, geometry: Geometry, forward: Forward) -> Tensor:
         """See `ModelAdapter.predicted`; 0 in the picture."""
@@ -66,7 +67,21 @@ class Framepack(HunyuanVideo):
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """See `ModelAdapter.given`."""
         held = self.latent(forward.inputs["latents_clean"], geometry)[0, :1]
-        return held_first(held, *super().given(sample, guided, geometry, forward))
+        return held_first(held, *ModelAdapter.given(self, sample, guided, geometry, forward))
+
+    @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return 1
+
+    def _before(self, geometry: Geometry) -> int:
+        """Tokens of the history before the picture."""
+        older = [zip((frames, *geometry.latent[1:]), size, strict=True) for frames, size in HISTORY]
+        return sum(math.prod(-(-cells // cell) for cells, cell in axes) for axes in older)
+
+    def _longer(self, geometry: Geometry) -> Geometry:
+        """With the empty frame behind the picture."""
+        return geometry._replace(tokens=Grid(geometry.tokens.frames + 1, *geometry.tokens[1:]))
 
 
 adapters.add("framepack", Framepack)

@@ -20,6 +20,7 @@ class Helios(Wan):
 
     pipelines: ClassVar[tuple[str, ...]] = ("HeliosPipeline",)
     joint: ClassVar[bool] = True
+    restarts: ClassVar[bool] = False
     text: ClassVar[Literal["none", "first", "last"]] = "first"
 
     def defaults(self) -> dict[str, Any]:

@@ -65,6 +65,11 @@ class HunyuanVideo(ModelAdapter):
         """See `ModelAdapter.slot`."""
         return "output" if site.name == "z" and not hasattr(block, "ff") else super().slot(block, site)
 
+    def text_layers(self, site: str) -> tuple[int, ...]:
+        """See `ModelAdapter.text_layers`."""
+        first = len(next(iter(self.denoisers().values())).transformer_blocks)  # pyright: ignore[reportArgumentType]
+        return tuple(layer for layer in self.layers(site) if layer >= first) if site in ("q", "k", "v") else ()
+
     def defaults(self) -> dict[str, Any]:
         """The pipelines' own defaults, but for guidance where theirs is none."""
         size = {"height": 544, "width": 960, "frames": 97} if self._kind == SKYREELS else {}
@@ -105,7 +110,7 @@ class HunyuanVideo(ModelAdapter):
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """See `ModelAdapter.given`."""
         latent, velocity = super().given(sample, guided, geometry, forward)
-        if self._condition != "token_replace":
+        if not self.held:
             return latent, velocity
         held = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
         return held_first(held, latent, velocity)
@@ -116,6 +121,11 @@ class HunyuanVideo(ModelAdapter):
         latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
         video = vae.decode(latent / vae.config.scaling_factor, return_dict=False)[0][:, :, self._cut :]
         return pixels(self.pipeline, video)
+
+    @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return int(self._condition == "token_replace")
 
     @property
     def patch(self) -> tuple[int, int, int]:

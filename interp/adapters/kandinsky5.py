@@ -113,6 +113,11 @@ class Kandinsky5(ModelAdapter):
         return self.width // sum(self._config.axes_dims)
 
     @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return int(self._image)
+
+    @property
     def patch(self) -> tuple[int, int, int]:
         """See `ModelAdapter.patch`."""
         frames, rows, columns = self._config.patch_size

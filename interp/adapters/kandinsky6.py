@@ -26,6 +26,7 @@ class Kandinsky6(Kandinsky5):
     }
     layout: ClassVar[Layout] = "named"
     joint: ClassVar[bool] = True
+    restarts: ClassVar[bool] = False
 
     def defaults(self) -> dict[str, Any]:
         """The pipeline's own defaults (512×768, 121 frames, 50 steps, guidance 5)."""
@@ -54,11 +55,20 @@ class Kandinsky6(Kandinsky5):
         frames = geometry.latent.frames
         return sample[0, :frames], guided[0, :frames]
 
+    def moving(self, latent: Tensor, geometry: Geometry) -> Tensor:
+        """See `ModelAdapter.moving`; the picture is a frame behind the last."""
+        return latent[0, : geometry.latent.frames, ..., : geometry.latent_channels]
+
     def decode(self, latent_fyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         vae = self.pipeline.vae
         latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
         return pixels(self.pipeline, vae.decode(latent / vae.config.scaling_factor, return_dict=False)[0])
+
+    @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`; the picture is not one of the video's frames."""
+        return 0
 
 
 adapters.add("kandinsky6", Kandinsky6)

@@ -33,7 +33,7 @@ class LTX(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "LTXPipeline")
-    held: ClassVar[str] = IMAGE
+    hiding: ClassVar[str] = IMAGE
     """Which of them hides latent frame 0 from the scheduler."""
     modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2")
     layout: ClassVar[Layout] = "batch"
@@ -84,6 +84,11 @@ class LTX(ModelAdapter):
         return pixels(pipeline, video)
 
     @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return int(self._image)
+
+    @property
     def patch(self) -> tuple[int, int, int]:
         """See `ModelAdapter.patch`."""
         return self._config.patch_size_t, self._config.patch_size, self._config.patch_size
@@ -105,7 +110,7 @@ class LTX(ModelAdapter):
 
     @property
     def _image(self) -> bool:
-        return type(self.pipeline).__name__ == self.held
+        return type(self.pipeline).__name__ == self.hiding
 
 
 adapters.add("ltx", LTX)

@@ -39,7 +39,8 @@ class LTX2(LTX):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (CONDITION, IMAGE, "LTX2Pipeline")
-    held: ClassVar[str] = IMAGE
+    hiding: ClassVar[str] = IMAGE
+    restarts: ClassVar[bool] = False
 
     def defaults(self) -> dict[str, Any]:
         """The pipelines' own defaults (512×768, 30 steps, guidance 3), and 121 frames."""
@@ -58,6 +59,11 @@ class LTX2(LTX):
         if type(self.pipeline).__name__ == CONDITION:
             kwargs["conditions"] = [LTX2VideoCondition(frames=picture(sample), index=0, strength=1.0)]
         return kwargs
+
+    @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return int(type(self.pipeline).__name__ in (CONDITION, IMAGE))
 
 
 adapters.add("ltx2", LTX2)

@@ -21,6 +21,7 @@ class LTXCondition(LTX):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("LTXConditionPipeline",)
+    restarts: ClassVar[bool] = False
 
     def defaults(self) -> dict[str, Any]:
         """The pipeline's own defaults (512×704, 161 frames, 50 steps, guidance 3)."""
@@ -34,6 +35,11 @@ class LTXCondition(LTX):
         """See `ModelAdapter.given`; the scheduler, told a timestep for each token, takes −v."""
         latent, velocity = super().given(sample, -guided, geometry, forward)
         return latent, torch.cat([torch.zeros_like(velocity[:1]), velocity[1:]])
+
+    @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return 1
 
 
 adapters.add("ltx_condition", LTXCondition)

@@ -45,6 +45,11 @@ class MotifVideo(GuidedByGuider):
         """See `ModelAdapter.slot`."""
         return "output" if site.name == "z" and not hasattr(block, "ff") else super().slot(block, site)
 
+    def text_layers(self, site: str) -> tuple[int, ...]:
+        """See `ModelAdapter.text_layers`."""
+        first = self._config.num_layers
+        return tuple(layer for layer in self.layers(site) if layer >= first) if site in ("q", "k", "v") else ()
+
     def defaults(self) -> dict[str, Any]:
         """The pipelines' own defaults (736×1280, 121 frames, 50 steps)."""
         return {

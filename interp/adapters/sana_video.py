@@ -83,6 +83,11 @@ class SanaVideo(ModelAdapter):
         return decode_wan(self.pipeline, latent_fyxc)
 
     @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return int(self._image)
+
+    @property
     def patch(self) -> tuple[int, int, int]:
         """See `ModelAdapter.patch`."""
         frames, rows, columns = self._config.patch_size

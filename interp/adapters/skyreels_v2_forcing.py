@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from interp.adapters import adapters
-from interp.adapters._base import Forward, Tensor, held_first, picture
+from interp.adapters._base import Forward, ModelAdapter, Tensor, held_first, picture
 from interp.adapters.wan import Wan
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
@@ -25,6 +25,7 @@ class SkyReelsV2Forcing(Wan):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "SkyReelsV2DiffusionForcingPipeline")
+    restarts: ClassVar[bool] = False
     schedulers: ClassVar[Literal["one", "copies"]] = "copies"
 
     def defaults(self) -> dict[str, Any]:
@@ -46,9 +47,13 @@ class SkyReelsV2Forcing(Wan):
 
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """See `ModelAdapter.given`."""
-        latent, velocity = super().given(sample, guided, geometry, forward)
-        held = geometry.latent.frames - len(latent)
-        return held_first(self.latent(forward.inputs["hidden_states"], geometry)[0, :held], latent, velocity)
+        imposed = self.latent(forward.inputs["hidden_states"], geometry)[0, : self.held]
+        return held_first(imposed, *ModelAdapter.given(self, sample, guided, geometry, forward))
+
+    @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return int(type(self.pipeline).__name__ == IMAGE)
 
 
 adapters.add("skyreels_v2_forcing", SkyReelsV2Forcing)

@@ -87,7 +87,7 @@ class Wan(ModelAdapter):
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """See `ModelAdapter.given`."""
         latent, velocity = super().given(sample, guided, geometry, forward)
-        if not (self.pipeline.config.get("expand_timesteps") and type(self.pipeline).__name__ == IMAGE):
+        if not self.held:
             return latent, velocity
         imposed = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
         return held_first(imposed, latent[1:], velocity[1:])
@@ -95,6 +95,11 @@ class Wan(ModelAdapter):
     def decode(self, latent_fyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         return decode_wan(self.pipeline, latent_fyxc)
+
+    @property
+    def held(self) -> int:
+        """See `ModelAdapter.held`."""
+        return int(type(self.pipeline).__name__ == IMAGE and bool(self.pipeline.config.get("expand_timesteps")))
 
     @property
     def patch(self) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import interp
+from interp.interventions import Donor, NoiseAtStep, Patch
 from interp.worlds import worlds
 from store import ActivationStore
 from store import open as open_store
@@ -52,6 +53,22 @@ def test_workers_make_what_one_process_makes(tmp_path: Path, cluster: distribute
     assert alone.sql(scores).fetchall() == spread.sql(scores).fetchall()
     again, _ = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}")
     assert (again.made, again.reused) == (0, 4)
+
+
+def test_workers_change_runs_as_one_process_does(tmp_path: Path, cluster: distributed.LocalCluster) -> None:
+    """Noise at a step, and a patch from another seed's run that the worker makes itself."""
+    model = interp.load("tinywan", device="cpu")
+    settings = model.settings(steps=2, guidance=1.0)
+    changes = [NoiseAtStep(steps=(1,)), Patch(donor=Donor(seed=7), layers=(6,), steps=(1,))]
+    stores = {}
+    for name, executor in (("alone", "local"), ("spread", f"dask:{cluster.scheduler_address}")):
+        acts = stores[name] = open_store(tmp_path / name, mode="a")
+        samples, asked = worlds["grounding"].generate(2, seed=4), {"into": acts, "settings": settings}
+        interp.capture(model, samples, SPEC, **asked)
+        interp.capture(model, samples, SPEC, **asked, interventions=changes, executor=executor)
+    alone, spread = (acts.load("output", "pixels", lazy=False).sortby("run") for acts in stores.values())
+    assert alone.sizes["run"] == 4
+    assert alone.equals(spread)
 
 
 def test_a_killed_worker_loses_the_run_that_it_was_at_and_no_other(

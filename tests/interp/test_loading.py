@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import UniPCMultistepScheduler
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
@@ -15,6 +16,8 @@ from interp.loading import load
 from interp.worlds import worlds
 from store import open as open_store
 from store.records import CaptureItem, CaptureSpec
+from tests import tiny
+from tests.tiny_models import cogvideox
 
 FOLDER = Path(interp.__file__).parent / "models" / "tinywan"
 QUICK: dict[str, Any] = {"steps": 2, "guidance": 1.0}
@@ -100,3 +103,18 @@ def test_a_pipeline_that_was_never_saved_is_called_by_its_class() -> None:
     assert load(pipeline).id == "tinywan"
     pipeline.register_to_config(_name_or_path="")
     assert load(pipeline).id == "WanImageToVideoPipeline"
+
+
+def test_a_flow_model_is_given_euler_with_its_own_shift() -> None:
+    pipeline = tiny.pipeline()
+    pipeline.scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0, num_train_timesteps=1000
+    )
+    model = interp.load(pipeline, scheduler="euler")
+    assert model.settings(**tiny.SIZE).scheduler == "FlowMatchEulerDiscreteScheduler"
+    assert model.pipeline.scheduler.config.shift == 5.0
+    kept = interp.load(tiny.pipeline()).pipeline
+    own = kept.scheduler
+    assert interp.load(kept, scheduler="euler").pipeline.scheduler is own
+    with pytest.raises(interp.BadInput, match=r"samples with CogVideoXDDIMScheduler, which is no flow"):
+        interp.load(cogvideox.pipeline(), scheduler="euler")

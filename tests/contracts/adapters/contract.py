@@ -16,9 +16,12 @@ import xarray as xr
 
 import interp
 import store
-from interp import attention, catalogue
+from interp import attention, catalogue, noise
 from interp.adapters import adapt
+from interp.editing import Edits
+from interp.interventions import Edit, LatentEdit, LayerEdit
 from interp.model import finished, videos
+from interp.observer import Start
 from interp.sites import LayerSite, sites
 from tests import tiny
 from tests.contracts.adapters.support import (
@@ -70,10 +73,14 @@ class AdapterContract:
     )
     """Settings that the pipeline cannot run with, and a part of the sentence that says so."""
     tolerance: ClassVar[float] = 1e-5
+    edited_step: ClassVar[int] = 1
+    """Of two, one whose layers the video follows from."""
     left: ClassVar[float] = 0.0
     """Sigma that the last step leaves."""
     video_tolerance: ClassVar[float] = 2e-4
     """Between the video and x̂0 of the last step, decoded."""
+    exploding: ClassVar[bool] = False
+    """Whether x_s is x0 + sigma·noise."""
     rising: ClassVar[bool] = False
     """Whether the scheduler counts its timesteps upwards."""
     draws: ClassVar[Any] = None
@@ -461,6 +468,110 @@ class AdapterContract:
         assert told == catalogue.cost(model, self.settings(model))._replace(model="tiny")
         there = {site for site in self.modules if self.partial.get(site) != ()}
         assert {cost.site for cost in told.costs} == {*there, "latent", "velocity", "x0_hat"}
+
+    def edited(
+        self, model: interp.Model, edits: Sequence[Edit], *, steps: int = 2, names: Sequence[str] = (), **extra: Any
+    ) -> Traced:
+        """A guided run with some edits."""
+        return self.trace(model, names, steps=steps, editor=Edits(edits), **extra)
+
+    def everywhere(self, model: interp.Model, site: str, change: Any, *, text: Any = None) -> LayerEdit:
+        """An edit of a site in all layers, steps and branches."""
+        layers = frozenset(model.adapter.layers(site))
+        return LayerEdit(site, frozenset(range(9)), layers, frozenset({"cond", "uncond"}), change, text)
+
+    def test_edits_that_change_nothing_leave_every_bit(self, model: interp.Model) -> None:
+        """Every value of every site, its text tokens and x_s are put back as copies of themselves."""
+        clean = self.trace(model, self.tensors)
+        seen: list[str] = []
+
+        def again(value: Tensor, where: Any) -> Tensor:
+            seen.append(type(where).__name__)
+            return value.clone()
+
+        edits = [self.everywhere(model, site, again, text=again) for site in self.tensors]
+        run = self.edited(model, [*edits, LatentEdit(frozenset(range(9)), again)], names=self.tensors)
+        assert {"Where", "Upcoming"} == set(seen)
+        assert seen.count("Upcoming") == 2
+        assert torch.equal(run.frames, clean.frames)
+        assert all(torch.equal(run.layers[key], value) for key, value in clean.layers.items())
+        for ours, theirs in zip(run.values, clean.values, strict=True):
+            assert torch.equal(ours.latent, theirs.latent)
+
+    def test_an_edit_changes_its_own_tokens_alone(self, model: interp.Model) -> None:
+        """At the edited place and step; what comes before it is untouched, and the video differs."""
+        clean = self.trace(model, self.tensors)
+        step = self.edited_step
+        for site in [name for name in self.tensors if model.adapter.layers(name)]:
+            layer, where = model.adapter.layers(site)[0], self.places[1]
+
+            def planted(value: Tensor, at: Any, where: tuple[int, int, int] = where) -> Tensor:
+                changed = value.clone()
+                changed[where] += torch.linspace(
+                    -3, 3, value.shape[-1]
+                )  # what is the same in all channels is normed away
+                return changed
+
+            edit = LayerEdit(site, frozenset({step}), frozenset({layer}), frozenset({"cond"}), planted)
+            run = self.edited(model, [edit], names=self.tensors)
+            for (name, label), value in clean.layers.items():
+                if label.step < step or (label.step == step and label.branch == "uncond"):
+                    assert torch.equal(run.layers[name, label], value), (site, name, label)
+                elif (label.step, name, label.layer) == (step, site, layer):
+                    expected = value.clone()
+                    expected[where] += torch.linspace(-3, 3, value.shape[-1])
+                    assert torch.equal(run.layers[name, label], expected), site
+            assert not torch.equal(run.frames, clean.frames), site
+
+    def test_an_edit_of_x_s_is_what_the_step_starts_from(self, model: interp.Model) -> None:
+        clean = self.trace(model, steps=3)
+        held = model.adapter.held
+        for step in (0, 2):
+
+            def doubled(value: Tensor, upcoming: Any, step: int = step) -> Tensor:
+                assert (upcoming.step, upcoming.first) == (step, held)
+                return 2 * value
+
+            run = self.edited(model, [LatentEdit(frozenset({step}), doubled)], steps=3)
+            ours, theirs = (self.moving(each.values[step].latent) for each in (run, clean))
+            assert torch.equal(ours, 2 * theirs)
+            assert torch.equal(run.values[step].latent[:held], clean.values[step].latent[:held])
+            for before in range(step):
+                assert torch.equal(run.values[before].latent, clean.values[before].latent)
+
+    def test_a_run_that_begins_later_is_the_same_bit_for_bit(self, model: interp.Model) -> None:
+        if not model.adapter.restarts or not noise.repeats(model.pipeline.scheduler):
+            pytest.skip("its steps do not follow from x_s alone")
+        clean = self.trace(model, self.tensors, steps=4)
+        start = Start(2, clean.values[2].latent.float(), clean.steps[:2])
+        run = self.trace(model, self.tensors, steps=4, start=start)
+        assert run.steps == clean.steps
+        assert torch.equal(run.frames, clean.frames)
+        assert {label.step for _, label in run.layers} == {2, 3}
+        assert all(torch.equal(clean.layers[key], value) for key, value in run.layers.items())
+        assert "set_timesteps" not in vars(model.pipeline.scheduler)
+
+    def test_noise_that_keeps_x0_hat_is_the_mixture_of_the_noise_level(self, model: interp.Model) -> None:
+        """What the adapter and the scheduler say of x_s fits together: a·x̂0 + σ·ε of the step before is x_s."""
+        if not noise.repeats(model.pipeline.scheduler):
+            pytest.skip("x_s is no mixture of one step's x̂0 and noise")
+        seen: list[tuple[Tensor, Any]] = []
+
+        def look(value: Tensor, upcoming: Any) -> Tensor:
+            seen.append((value.clone(), upcoming))
+            return value
+
+        run = self.edited(model, [LatentEdit(frozenset({1, 2}), look)], steps=3)
+        share = model.adapter.clean_share
+        assert (share(0.0), share(1.0)) == (1, self.exploding)
+        assert [upcoming.step for _, upcoming in seen] == [1, 2]
+        for value, upcoming in seen:
+            before = run.values[upcoming.step - 1]
+            sigma = before.info.sigma
+            x_before = before.latent[model.adapter.held :].float()
+            held = (x_before - share(sigma) * upcoming.x0_hat_fyxc) / sigma
+            expected = upcoming.clean_share * upcoming.x0_hat_fyxc + upcoming.sigma * held
+            torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-3)
 
     def test_the_pipeline_is_left_as_it_was(self, model: interp.Model) -> None:
         settings = self.settings(model)

@@ -26,6 +26,9 @@ class CosmosContract(AdapterContract):
 class GuardedContract(CosmosContract):
     """Everything that is decoded goes through the safety checker."""
 
+    exploding = True
+    edited_step = 0
+    """The last step changes nothing."""
     tolerance = 1e-3
     """Guidance is computed on x̂0, at σ of up to 80, and divided by σ."""
     left = 0.002

@@ -101,6 +101,11 @@ class TestFramepack(HunyuanVideoContract):
         """The pipeline returns a list of its windows."""
         return model.pipeline(**{**inputs, "output_type": "latent"}).frames[0]
 
+    def test_text_is_what_lies_behind_the_window(self, model: interp.Model) -> None:
+        geometry = model.geometry(self.settings(model))
+        text = model.adapter.text_tokens(torch.arange(14 + 4 * 24 + 5).view(1, -1, 1), geometry)
+        assert text.flatten().tolist() == list(range(14 + 4 * 24, 14 + 4 * 24 + 5))
+
     def test_frame_0_is_the_picture_among_the_history(self, model: interp.Model) -> None:
         """The tokens of latent frame 0 are what the embedder of clean frames makes of the picture."""
         run = self.trace(model, ["resid_pre"], steps=1)

@@ -10,9 +10,10 @@ from diffusers.pipelines.helios import pipeline_helios
 from diffusers.pipelines.skyreels_v2 import pipeline_skyreels_v2_diffusion_forcing
 
 import interp
+from interp.schedulers import use_euler
 from tests.contracts.adapters.support import NUMPY
 from tests.contracts.adapters.test_wan import LARGER, WanContract
-from tests.tiny_models import wan
+from tests.tiny_models import parts, wan
 
 
 class TestSkyReelsV2(WanContract):
@@ -83,3 +84,14 @@ class TestHelios(WanContract):
     def final(self, model: interp.Model, inputs: dict[str, Any]) -> torch.Tensor:
         """The pipeline returns the history's last frame before the window."""
         return super().final(model, inputs)[:, :, 1:]
+
+
+class TestHeliosEuler(TestHelios):
+    """As perturbed runs sample."""
+
+    @staticmethod
+    def build() -> Any:
+        pipeline = wan.helios()
+        with parts.numpy_of_tensors():
+            use_euler(pipeline)
+        return pipeline

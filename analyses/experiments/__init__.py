@@ -1,0 +1,10 @@
+"""Experiments: what is changed and what is compared, decided before anything runs. One file each.
+
+An experiment plans its arms here, `interp.experimenting` makes their runs, and the experiment compares what the store
+then holds. To add one, write one file here with a class that carries `@register`, and import it below.
+"""
+
+from analyses.experiments._base import Arm, Experiment, Frame, get, names, register
+from analyses.experiments.noise import Noise
+
+__all__ = ["Arm", "Experiment", "Frame", "Noise", "get", "names", "register"]

@@ -1,0 +1,92 @@
+"""What an experiment is: a plan of arms, a rule for the verdict, and a comparison of stored runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple, TypeVar
+
+from analyses._result import Result
+from analyses.errors import UnknownAnalysis
+from store import ActivationStore, CaptureItem, CaptureSpec, Json
+
+
+class Frame(NamedTuple):
+    """What a plan must know of the model and its settings."""
+
+    steps: int
+    """Denoising steps."""
+    layers: int
+    latent_frames: int
+    held: int
+    """Latent frames, from the first on, that the pipeline holds fixed."""
+
+
+class Arm(NamedTuple):
+    """One condition of an experiment: the clean runs, changed in one way."""
+
+    labels: Mapping[str, str | int | float | bool]
+    """What tells it from the others; coordinates of the result."""
+    interventions: tuple[Json, ...]
+    """As a run's record keeps them."""
+
+
+class Experiment(ABC):
+    """A question with its arms and its rule.
+
+    Options are fields of a frozen dataclass, so that a command line can ask for them by name.
+    """
+
+    name: ClassVar[str]
+    claim: ClassVar[str]
+    """What the paper says, in one sentence."""
+    rule: ClassVar[str]
+    """How the verdict is reached, in words; the code that reaches it is `compare`."""
+    clean: ClassVar[CaptureSpec] = CaptureSpec(items=(CaptureItem(site="latent", reduction="full"),))
+    """What clean runs keep: x_s of every step, so that changed runs can begin with it."""
+    child: ClassVar[CaptureSpec] = CaptureSpec(items=())
+    """What changed runs keep beside their video and its scores."""
+
+    @abstractmethod
+    def plan(self, frame: Frame) -> tuple[Arm, ...]:
+        """The arms for a model, in the order of the result.
+
+        Raises:
+            BadPlan: if the options do not fit the model.
+        """
+
+    @abstractmethod
+    def compare(self, acts: ActivationStore, *, runs: Sequence[str] | None = None, where: str | None = None) -> Result:
+        """Compare the stored runs of this experiment's arms with their clean runs; computed once.
+
+        Args:
+            acts: The store.
+            runs: Ids to choose from, clean and changed ones; None takes all that belong to the experiment.
+            where: SQL over the `runs` view joined with `samples`.
+        """
+
+
+T = TypeVar("T", bound=Experiment)
+_EXPERIMENTS: dict[str, type[Experiment]] = {}
+
+
+def register(experiment: type[T]) -> type[T]:
+    """Make an experiment known under its name (a decorator)."""
+    _EXPERIMENTS[experiment.name] = experiment
+    return experiment
+
+
+def names() -> list[str]:
+    """Names of all experiments, sorted."""
+    return sorted(_EXPERIMENTS)
+
+
+def get(name: str) -> type[Experiment]:
+    """The experiment called `name`.
+
+    Raises:
+        UnknownAnalysis: if there is none.
+    """
+    if name not in _EXPERIMENTS:
+        raise UnknownAnalysis(f"There is no experiment {name!r}; there are {', '.join(names())}.")
+    return _EXPERIMENTS[name]

@@ -1,0 +1,258 @@
+"""Values of other runs: read from the store where it has them, or captured by running the donor once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+import store
+from interp import intervening
+from interp.errors import BadIntervention
+from interp.interventions import Donor, Need
+from interp.interventions._base import LATENT, LayerEdit, Where
+from interp.planning import plan
+from interp.recorder import Label
+from interp.sites import LayerSite, StepSite, StepValues, sites
+from store import Run
+
+if TYPE_CHECKING:
+    from interp.model import Model
+
+Tensor = torch.Tensor
+
+
+class _Key(NamedTuple):
+    """One donated value."""
+
+    donor: Donor
+    site: str
+    step: int
+    branch: str | None
+    layer: int | None
+    text: bool = False
+
+
+def source(donor: Donor, model: Model, run: Run, acts: store.ActivationStore) -> Run:
+    """The record of the run that donates to `run`.
+
+    Raises:
+        BadIntervention: if it was made by another model, or with settings of another shape.
+        RunNotFound, SampleNotFound: if it is not in the store.
+    """
+    if donor.run is None:
+        sample = donor.sample or run.sample_id
+        if sample != run.sample_id and not acts.has_sample(sample):
+            raise store.SampleNotFound(
+                f"the donor's sample {sample} is not in {acts.path}; put it there first (put_sample)"
+            )
+        seed = run.seed if donor.seed is None else donor.seed
+        return Run(model=run.model, sample_id=sample, seed=seed, settings=run.settings, capture=run.capture)
+    found = acts.run(donor.run).run
+    if (found.model.weight_hash, found.model.adapters) != (run.model.weight_hash, run.model.adapters):
+        raise BadIntervention(
+            f"donor {donor.run} was made by {found.model.id} with weights {found.model.weight_hash[:12]}, this run "
+            f"is by {run.model.id} with {run.model.weight_hash[:12]}; take a donor of the same model"
+        )
+    for name in ("steps", "frames", "height", "width", "scheduler"):
+        theirs, ours = getattr(found.settings, name), getattr(run.settings, name)
+        if theirs != ours:
+            raise BadIntervention(
+                f"donor {donor.run} has {name} {theirs}, this run has {ours}; take a donor of the same shape"
+            )
+    if found.settings.scheduler_config != run.settings.scheduler_config:
+        raise BadIntervention(
+            f"donor {donor.run} has other noise levels: its {run.settings.scheduler} is set otherwise"
+        )
+    return found
+
+
+def check(need: Need, model: Model, run: Run, acts: store.ActivationStore) -> None:
+    """Refuse a donor that cannot give what is needed.
+
+    Raises:
+        BadIntervention, StoreError: see `source`; or a branch is needed that the donor does not run.
+    """
+    record = source(need.donor, model, run, acts)
+    there = intervening.scope_of(model, record).branches
+    if missing := [branch for branch in need.branches if branch not in there]:
+        raise BadIntervention(
+            f"donor {need.donor.run} was sampled without guidance and has no {missing[0]}; name the branches to take, "
+            f"of {', '.join(there)}"
+        )
+
+
+class Donated:
+    """Hands out donated values (`interp.interventions.Given`)."""
+
+    def __init__(self, values: dict[_Key, Callable[[], Tensor]]) -> None:
+        self._values = values
+
+    def __call__(self, need: Need, where: Where) -> Tensor:
+        """See `Given`."""
+        return self._values[_Key(need.donor, need.site, where.step, where.branch, where.layer)]()
+
+    def text(self, need: Need, where: Where) -> Tensor:
+        """See `Given`."""
+        return self._values[_Key(need.donor, need.site, where.step, where.branch, where.layer, text=True)]()
+
+
+def provide(needs: Iterable[Need], model: Model, run: Run, acts: store.ActivationStore) -> Donated:
+    """Everything that the interventions of `run` need of other runs.
+
+    What a stored run holds in full and exactly is read when it is used. Each donor of which anything is missing is run
+    once, up to the last step that is needed.
+
+    Raises:
+        BadIntervention, StoreError: see `source`.
+    """
+    by_donor: dict[Donor, list[Need]] = {}
+    for need in needs:
+        by_donor.setdefault(need.donor, []).append(need)
+    values: dict[_Key, Callable[[], Tensor]] = {}
+    for donor, wanted in by_donor.items():
+        record = source(donor, model, run, acts)
+        missing: list[Need] = []
+        for need in wanted:
+            holder = _holder(need, donor, record, model, acts)
+            if holder is None:
+                missing.append(need)
+            else:
+                values |= {key: _reader(key, holder, acts) for key in _keys(need)}
+        if missing:
+            values |= {key: _holding(value) for key, value in _captured(missing, record, model, acts).items()}
+    return Donated(values)
+
+
+def _keys(need: Need) -> list[_Key]:
+    places: list[tuple[str | None, int | None]] = [(branch, layer) for branch in need.branches for layer in need.layers]
+    return [_Key(need.donor, need.site, step, *place) for step in need.steps for place in places or [(None, None)]]
+
+
+def _holder(need: Need, donor: Donor, record: Run, model: Model, acts: store.ActivationStore) -> str | None:
+    """A stored run that holds what is needed of the donor."""
+    if need.text:
+        return None
+    ids = [donor.run] if donor.run is not None else same(record, acts)
+    return next((id for id in ids if holds(acts.run(id).run, need, model)), None)
+
+
+def same(record: Run, acts: store.ActivationStore) -> list[str]:
+    """Stored runs of the same generation, whatever they have captured."""
+    if acts.has_run(record.id):
+        return [record.id]
+    query = "SELECT run_id FROM runs WHERE sample_id = ? AND seed = ? AND weight_hash = ? ORDER BY run_id"
+    rows = acts.sql(query, [record.sample_id, record.seed, record.model.weight_hash]).fetchall()
+    stored = {str(row[0]): acts.run(str(row[0])).run for row in rows}
+    return [id for id, other in stored.items() if other.model_copy(update={"capture": record.capture}).id == record.id]
+
+
+def holds(run: Run, need: Need, model: Model) -> bool:
+    """Whether a stored run has all that is needed, in full and exactly."""
+    for array in plan(model.adapter, run.capture, run.settings).arrays:
+        if (array.site.name, array.reduction.name, array.encoding) == (need.site, "full", "exact"):
+            return (
+                set(need.steps) <= set(array.steps)
+                and set(need.layers) <= set(array.layers)
+                and set(need.branches) <= set(array.branches)
+            )
+    return False
+
+
+def _reader(key: _Key, run_id: str, acts: store.ActivationStore) -> Callable[[], Tensor]:
+    def read() -> Tensor:
+        cell = acts.load(key.site, "full", runs=[run_id], step=key.step, branch=key.branch, layer=key.layer, lazy=False)
+        return torch.from_numpy(cell.to_numpy()[0])
+
+    return read
+
+
+def _holding(value: Tensor) -> Callable[[], Tensor]:
+    return lambda: value
+
+
+class _Enough(Exception):
+    """All that is needed has been seen."""
+
+
+class _Keep:
+    """Keeps what is needed of a donor's run, on the host; a listener of `interp.trace`."""
+
+    def __init__(self, needs: list[Need]) -> None:
+        self._needs = needs
+        self._last = max(step for need in needs for step in need.steps)
+        self.values: dict[_Key, Tensor] = {}
+
+    def wants(self, site: str, label: Label) -> bool:
+        return any(_asks(need, site, label) for need in self._needs)
+
+    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> None:
+        self._keep(site, label, value_fyxc, text=False)
+
+    def text(self, site: str, label: Label, value_nc: Tensor) -> None:
+        self._keep(site, label, value_nc, text=True)
+
+    def _keep(self, site: str, label: Label, value: Tensor, *, text: bool) -> None:
+        kept = value.detach().to("cpu", copy=True)
+        for need in self._needs:
+            if _asks(need, site, label) and (need.text or not text):
+                self.values[_Key(need.donor, site, label.step, label.branch, label.layer, text)] = kept
+
+    def step(self, values: StepValues) -> None:
+        site = sites[LATENT]
+        assert isinstance(site, StepSite)
+        for need in self._needs:
+            if need.site == LATENT and values.info.step in need.steps:
+                kept = site.value(values, None).to("cpu", copy=True)
+                self.values[_Key(need.donor, LATENT, values.info.step, None, None)] = kept
+        if values.info.step == self._last:
+            raise _Enough
+
+
+def _asks(need: Need, site: str, label: Label) -> bool:
+    return (
+        need.site == site and label.step in need.steps and label.layer in need.layers and label.branch in need.branches
+    )
+
+
+def _captured(needs: list[Need], record: Run, model: Model, acts: store.ActivationStore) -> dict[_Key, Tensor]:
+    """Run a donor as far as it is needed."""
+    from interp.editing import Edits
+
+    keep = _Keep(needs)
+    own = intervening.edits_of(model, record, acts)
+    watched = [_watching(need, keep) for need in needs if need.text]
+    wanted: dict[str, set[int]] = {}
+    for need in needs:
+        if need.site != LATENT:
+            wanted.setdefault(need.site, set()).update(need.layers)
+    shown = [(site, sorted(layers)) for name, layers in wanted.items() if isinstance(site := sites[name], LayerSite)]
+    editor = Edits([*(own.edits if own else ()), *watched], resets=own.reset_steps if own else frozenset())
+    sample = acts.sample(record.sample_id)
+    try:
+        model.traced.run(
+            sites=shown,
+            settings=record.settings,
+            geometry=model.geometry(record.settings),
+            listener=keep,
+            editor=editor,
+            **model.inputs(sample, seed=record.seed, settings=record.settings),
+        )
+    except _Enough:
+        return keep.values
+    raise BadIntervention(f"the donor's run ended before step {max(s for need in needs for s in need.steps)}")
+
+
+def _watching(need: Need, keep: _Keep) -> LayerEdit:
+    """An edit that changes nothing: text tokens are shown to editors alone."""
+
+    def text(value: Tensor, where: Where) -> Tensor:
+        assert where.branch is not None
+        assert where.layer is not None
+        keep.text(need.site, Label(where.step, where.branch, where.expert or "", where.layer), value)
+        return value
+
+    return LayerEdit(
+        need.site, frozenset(need.steps), frozenset(need.layers), frozenset(need.branches), change=None, text=text
+    )

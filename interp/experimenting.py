@@ -1,0 +1,128 @@
+"""Experiments carried out: clean runs, and under each of their arms the same runs changed.
+
+What the arms are, and what their runs are compared for, is the business of `analyses.experiments`; here they are lists
+of interventions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import store
+from interp import executors, intervening, resuming
+from interp.capturing import Sweep, make_all, sweep
+from interp.errors import BadSpec
+from interp.model import Model
+from store import CaptureSpec, Json, Run, Sample, SamplerSettings
+
+
+class Programme(NamedTuple):
+    """What an experiment will do and cost; nothing has been generated yet."""
+
+    clean: Sweep
+    arms: tuple[Sweep, ...]
+    """In the order in which they were asked for."""
+    copied: int
+    """Steps of the missing runs that are taken from clean runs instead of being made."""
+
+    @property
+    def missing(self) -> tuple[tuple[Sample, Run], ...]:
+        """Runs to make, clean ones first, each once."""
+        every = [pair for one in (self.clean, *self.arms) for pair in one.missing]
+        return tuple({run.id: (sample, run) for sample, run in every}.values())
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Every run, clean ones first, each once."""
+        return tuple(dict.fromkeys(run.id for one in (self.clean, *self.arms) for _, run in one.runs))
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps to make."""
+        return sum(run.settings.steps for _, run in self.missing) - self.copied
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to write, uncompressed."""
+        return sum(one.nbytes for one in (self.clean, *self.arms))
+
+    def __str__(self) -> str:
+        runs, missing = len(self.run_ids), len(self.missing)
+        return (
+            f"{runs} runs ({len(self.clean.runs)} clean, {len(self.arms)} arms), {runs - missing} of them in the store "
+            f"already; {missing} to make: {self.steps} steps, {self.copied} more taken from clean runs, "
+            f"{self.nbytes / 1e6:.1f} MB"
+        )
+
+
+def programme(
+    model: Model,
+    samples: Sequence[Sample],
+    arms: Sequence[Sequence[Json]],
+    *,
+    clean: CaptureSpec,
+    child: CaptureSpec,
+    into: store.ActivationStore,
+    seeds: Sequence[int] = (0,),
+    settings: SamplerSettings | None = None,
+) -> Programme:
+    """Say what `conduct` with the same arguments would do and cost.
+
+    Args:
+        model: As `interp.load` returns it.
+        samples: The questions; they are put into the store, as one may donate to another.
+        arms: The interventions of each arm, as records.
+        clean: What clean runs keep.
+        child: What changed runs keep.
+        into: The store.
+        seeds: One clean run for each sample and seed, and one in each arm.
+        settings: How to sample; the model's defaults if not given.
+
+    Raises:
+        BadSpec, BadInput, BadIntervention: if the model cannot do what is asked, before anything runs.
+    """
+    for sample in samples:
+        into.put_sample(sample)
+    first = sweep(model, samples, clean, into=into, seeds=seeds, settings=settings)
+    found = tuple(
+        sweep(
+            model,
+            samples,
+            child,
+            into=into,
+            seeds=seeds,
+            settings=settings,
+            interventions=[intervening.from_json(one) for one in arm],
+            parent=clean,
+        )
+        for arm in arms
+    )
+    parents = {run.id: run for _, run in first.runs}
+    copied = sum(
+        resuming.begin(model, run, parents[run.parent_id], one.plan)
+        for one in found
+        for _, run in one.missing
+        if run.parent_id is not None
+    )
+    whole = Programme(first, found, copied)
+    if into.free is not None and whole.nbytes > into.free:
+        raise BadSpec(
+            f"the experiment would write {whole.nbytes / 1e9:.1f} GB, but {into.free / 1e9:.1f} GB are free at "
+            f"{into.path}; ask for fewer samples, seeds or arms"
+        )
+    return whole
+
+
+def conduct(
+    model: Model, todo: Programme, *, into: store.ActivationStore, executor: str = "local", progress: bool = False
+) -> int:
+    """Make what is missing: clean runs first, as changed runs begin with them. Goes on where it was stopped.
+
+    Returns:
+        How many runs were made now.
+    """
+    executors.check(executor)
+    first = [pair for pair in todo.missing if not pair[1].interventions]
+    changed = [pair for pair in todo.missing if pair[1].interventions]
+    return sum(make_all(model, runs, into, executor=executor, progress=progress) for runs in (first, changed))
