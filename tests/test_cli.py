@@ -248,7 +248,14 @@ def test_a_read_only_folder(small_disk: Path, capsys: pytest.CaptureFixture[str]
 def test_ctrl_c_keeps_finished_runs_and_nothing_else(tmp_path: Path) -> None:
     acts = tmp_path / "acts"
     words = [sys.executable, "-m", "stepscope", "capture", "--into", str(acts), *FEW, "--seeds", "0-99"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+    ) as process:
         deadline = time.monotonic() + 120
         while not list(acts.glob("manifests/runs/*.parquet")):
             assert time.monotonic() < deadline
