@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analyses._components import MOST
+from analyses._evidence import SHOWN
 from analyses._kinds import Calibration
 from analyses._paths import Explored, Mix, explored
 from analyses._registry import Found, once, register
@@ -171,7 +172,7 @@ def _path(mix: Mix, prefix: str, axis: str, coords: Mapping[str, object]) -> dic
         "weight" if prefix else "evidence": xr.DataArray(mix.weights, dims=(*cells, axis), coords=numbered),
         "second": xr.DataArray(mix.second(), dims=cells, coords=coords),
         "effective": xr.DataArray(mix.effective(), dims=cells, coords=coords),
-        "overlap": xr.DataArray(mix.shared(), dims=cells, coords=coords),
+        "overlap": xr.DataArray(mix.shared(), dims=cells, coords=coords).where(mix.second() >= SHOWN),
     }
     if not prefix:
         one = {dims.RUN: coords[dims.RUN]}

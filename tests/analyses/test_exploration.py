@@ -15,7 +15,7 @@ import analyses
 from analyses._components import components
 from analyses._evidence import SHIFTS, SHOWN, Candidates, second_largest
 from analyses._kinds import KINDS, _auroc, _drawn, held_out
-from analyses._paths import ALPHA, Mix, by_chance
+from analyses._paths import ALPHA, by_chance
 from analyses._places import overlaps
 from tests.analyses.contract import AnalysisContract
 from tests.planted import Planted
@@ -208,7 +208,7 @@ def test_noise_gives_up_no_components(sigma):
     several = 0
     for repeat in range(REPEATS):
         changes = (0.2 * noise(repeat, (5, 4, 12, 12, 3), sigma=sigma)).astype(np.float32)[None]
-        several += Mix(components(changes).weights, np.eye(6)).second().max() >= SHOWN
+        several += len(components(changes).found) > 1  # noise ends in noise, which is one
     assert several <= ALPHA * REPEATS
 
 
