@@ -29,7 +29,8 @@ def candidate_evidence(
 
     Weights w ≥ 0 that minimise ‖(video - first) - Σ_a w_a (answer_a - first)‖ over all pixels, colours as 0-1. An
     answer's own true video gives it 1 and the others 0; the mean of k true videos gives each 1/k; the still first
-    frame gives 0 to all. What fits no answer (noise, grey) is left over and counts for none.
+    frame gives 0 to all. What fits no answer is left over and counts for none. But a grey veil, or a thing that only
+    left its place, is a part of every answer and counts for all of them; `Candidates` is stricter.
 
     Args:
         video: uint8 `[F, H, W, 3]`.
