@@ -2,7 +2,7 @@
 
     >>> import analyses
     >>> analyses.names()
-    ['energy', 'trajectory']
+    ['energy', 'exploration', 'trajectory']
 
 To add an analysis, write one file here with a function that carries `@register`, and import it below.
 """
@@ -10,13 +10,24 @@ To add an analysis, write one file here with a function that carries `@register`
 from analyses._registry import Found, load, names, once, register, run
 from analyses._result import Result
 from analyses.energy import energy
-from analyses.errors import AmbiguousScores, AnalysisError, BadPlan, MixedRuns, NonFinite, NoRuns, UnknownAnalysis
+from analyses.errors import (
+    AmbiguousScores,
+    AnalysisError,
+    BadPlan,
+    BadTruth,
+    MixedRuns,
+    NonFinite,
+    NoRuns,
+    UnknownAnalysis,
+)
+from analyses.exploration import exploration
 from analyses.trajectory import trajectory
 
 __all__ = [
     "AmbiguousScores",
     "AnalysisError",
     "BadPlan",
+    "BadTruth",
     "Found",
     "MixedRuns",
     "NoRuns",
@@ -24,6 +35,7 @@ __all__ = [
     "Result",
     "UnknownAnalysis",
     "energy",
+    "exploration",
     "load",
     "names",
     "once",

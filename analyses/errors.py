@@ -31,3 +31,7 @@ class NonFinite(AnalysisError, ValueError):
 
 class AmbiguousScores(AnalysisError, ValueError):
     """Two scorers gave the same run the same metric."""
+
+
+class BadTruth(AnalysisError, ValueError):
+    """A sample's own truth contradicts itself."""
