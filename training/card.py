@@ -66,8 +66,9 @@ At the first step, at least two candidates have evidence of {shown} or more in t
 {several}
 
 This plain evidence also counts what several answers share, such as a thing that has left its place, and a grey
-fade, which is how an undecided x̂0 looks. The stricter evidence of `stepscope analyze exploration` counts only what tells an answer from
-the others, and finds less of a second candidate in the multi-path families: read the shares above as upper bounds.
+fade, which is how an undecided x̂0 looks. The stricter evidence of `stepscope analyze exploration` counts only
+what tells an answer from the others, and finds less of a second candidate in the multi-path families: read the
+shares above as upper bounds.
 
 ## Variants
 
