@@ -2,7 +2,7 @@
 
     >>> import analyses
     >>> analyses.names()
-    ['energy', 'trajectory']
+    ['energy', 'probes', 'trajectory']
 
 To add an analysis, write one file here with a function that carries `@register`, and import it below.
 """
@@ -10,7 +10,16 @@ To add an analysis, write one file here with a function that carries `@register`
 from analyses._registry import Found, load, names, once, register, run
 from analyses._result import Result
 from analyses.energy import energy
-from analyses.errors import AmbiguousScores, AnalysisError, MixedRuns, NonFinite, NoRuns, UnknownAnalysis
+from analyses.errors import (
+    AmbiguousScores,
+    AnalysisError,
+    MixedRuns,
+    NonFinite,
+    NoRuns,
+    UnknownAnalysis,
+    UnknownProbeLabel,
+)
+from analyses.probes import probes
 from analyses.trajectory import trajectory
 
 __all__ = [
@@ -22,10 +31,12 @@ __all__ = [
     "NonFinite",
     "Result",
     "UnknownAnalysis",
+    "UnknownProbeLabel",
     "energy",
     "load",
     "names",
     "once",
+    "probes",
     "register",
     "run",
     "trajectory",

@@ -27,3 +27,7 @@ class NonFinite(AnalysisError, ValueError):
 
 class AmbiguousScores(AnalysisError, ValueError):
     """Two scorers gave the same run the same metric."""
+
+
+class UnknownProbeLabel(AnalysisError, ValueError):
+    """A label that is to be probed is not there, or cannot be told from these samples."""
