@@ -2,7 +2,7 @@
 
     >>> import analyses
     >>> analyses.names()
-    ['energy', 'probes', 'trajectory']
+    ['energy', 'probes', 'similarity', 'trajectory']
 
 To add an analysis, write one file here with a function that carries `@register`, and import it below.
 """
@@ -17,9 +17,11 @@ from analyses.errors import (
     NonFinite,
     NoRuns,
     UnknownAnalysis,
+    UnknownOption,
     UnknownProbeLabel,
 )
 from analyses.probes import probes
+from analyses.similarity import similarity
 from analyses.trajectory import trajectory
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "NonFinite",
     "Result",
     "UnknownAnalysis",
+    "UnknownOption",
     "UnknownProbeLabel",
     "energy",
     "load",
@@ -39,5 +42,6 @@ __all__ = [
     "probes",
     "register",
     "run",
+    "similarity",
     "trajectory",
 ]

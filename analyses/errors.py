@@ -13,6 +13,10 @@ class UnknownAnalysis(AnalysisError, KeyError):
     """No analysis has that name."""
 
 
+class UnknownOption(AnalysisError, TypeError):
+    """An analysis has no such option."""
+
+
 class NoRuns(AnalysisError, LookupError):
     """The selection holds no run with the arrays that the analysis needs."""
 

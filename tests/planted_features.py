@@ -59,6 +59,18 @@ class PlantedFeatures(Planted):
         found[..., 0] *= self.massive
         return found.astype(np.float32)
 
+    def tokens(self, position: int, seed: int) -> np.ndarray:
+        """Tokens around the mean ones, float32 `[step, branch, layer, frame, y, x, channel]`.
+
+        Around them, layer 1 is layer 0 turned and scaled, every other layer is its own.
+        """
+        rng = np.random.default_rng([position, seed, 9])
+        shape = (self.steps, 1, self.layers, self.frames, self.grid, self.grid, self.channels)
+        around = rng.standard_normal(shape)
+        turn = np.linalg.qr(np.random.default_rng(10).standard_normal((self.channels, self.channels)))[0]
+        around[:, :, 1] = 3 * around[:, :, 0] @ turn
+        return (self.features(position, seed)[:, :, :, None, None, None] + around).astype(np.float32)
+
     def direction(self, label: str) -> np.ndarray:
         """Unit vector along which a label is written, away from the massive channel; labels' are orthogonal."""
         basis = np.linalg.qr(np.random.default_rng(8).standard_normal((self.channels - 1, 3)))[0]
@@ -98,6 +110,8 @@ class PlantedFeatures(Planted):
                 for step, branch, layer in np.ndindex(values.shape[:3]):
                     index = {"step": step, "branch": branch, "layer": layer}
                     writer.write("resid_post", "token_mean", index, values[step, branch, layer])
+            if "resid_post/full" in self.arrays:
+                _write(writer, "resid_post", "full", self.tokens(position, seed), cells)
             if "latent/full" in self.arrays:
                 _write(writer, "latent", "full", self.latents(position, seed), along)
             writer.set_steps(self.infos())
