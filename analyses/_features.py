@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from analyses.errors import NonFinite, NoRuns
 from store import ActivationStore, dims
 
-BLOCK: Final = 128 << 20
-"""Bytes of the features of a block: all runs at some steps and layers."""
+BLOCK: Final = 256 << 20
+"""Bytes of the features of a block: all runs at some steps and layers. Each block reads every run's manifest again."""
 POOLED: Final = ("token_mean", "frame_mean", "full", "project")
 """Reductions with channels, the cheapest to read first."""
 
@@ -135,7 +135,7 @@ def read(acts: ActivationStore, grid: Grid, block: Block, runs: Sequence[str]) -
 def _mean(array: xr.DataArray, order: tuple[str, ...]) -> xr.DataArray:
     over = [dim for dim in array.dims if dim not in order]
     kept = array.mean(over, dtype=np.float64) if over else array
-    return kept.astype(np.float32).transpose(*order)
+    return kept.astype(np.float32, copy=False).transpose(*order)
 
 
 def latents(acts: ActivationStore, step: int, runs: Sequence[str], *, limit: int) -> NDArray[np.float32]:

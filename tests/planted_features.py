@@ -106,10 +106,10 @@ class PlantedFeatures(Planted):
                     shape=values.shape,
                     dtype="float32",
                     coords=cells,
+                    files_along=("step",),
                 )
-                for step, branch, layer in np.ndindex(values.shape[:3]):
-                    index = {"step": step, "branch": branch, "layer": layer}
-                    writer.write("resid_post", "token_mean", index, values[step, branch, layer])
+                for step in range(self.steps):
+                    writer.write("resid_post", "token_mean", {"step": step}, values[step])
             if "resid_post/full" in self.arrays:
                 _write(writer, "resid_post", "full", self.tokens(position, seed), cells)
             if "latent/full" in self.arrays:
