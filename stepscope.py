@@ -267,12 +267,19 @@ def analyze(
     *,
     store: Store,
     where: Where = None,
+    set_: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set",
+            help="An option of the analysis, its value as JSON or plain text, e.g. site=attn_out; repeatable.",
+        ),
+    ] = (),
     json_: Json = False,
 ) -> None:
     """Compute one analysis over the runs of a store, once, and keep its result there."""
     import analyses
 
-    result = analyses.run(name, _kept(store), where=where)
+    result = analyses.run(name, _kept(store), where=where, **_options(set_))
     if json_:
         _print_json({"result_id": result.id, **result.record.model_dump(mode="json")})
     else:
@@ -797,17 +804,40 @@ def _kept(path: Path) -> store.ActivationStore:
         return acts
 
 
+def _options(assigned: tuple[str, ...]) -> dict[str, Any]:
+    """`name=value` as a mapping; what is no JSON is text."""
+    import analyses
+
+    found: dict[str, Any] = {}
+    for one in assigned:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise analyses.UnknownOption(f"--set {one} has no value; write --set {one}=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
+
+
 def _report(
     acts: store.ActivationStore, out: Path, *, runs: tuple[str, ...] | None = None, where: str | None = None
 ) -> Path:
-    """Every analysis of the chosen runs, and the page about them."""
+    """Every analysis that the chosen runs allow, and the page about them."""
     import analyses
     import reports
 
-    results = []
+    results, refused = [], []
     for name in analyses.names():
-        results.append(analyses.run(name, acts, runs=runs, where=where))
-        _say(f"{name}: {results[-1].record.finding}")
+        try:
+            results.append(analyses.run(name, acts, runs=runs, where=where))
+        except (analyses.NoRuns, analyses.UnknownProbeLabel) as error:  # it needs what these runs did not keep
+            refused.append(error)
+            _say(f"{name}: left out. {error}")
+        else:
+            _say(f"{name}: {results[-1].record.finding}")
+    if not results:
+        raise refused[0]
     return reports.write(acts, out, results=results, runs=results[0].record.run_ids)
 
 

@@ -2,7 +2,7 @@
 
     >>> import analyses
     >>> analyses.names()
-    ['energy', 'exploration', 'trajectory']
+    ['energy', 'exploration', 'probes', 'similarity', 'trajectory']
 
 To add an analysis, write one file here with a function that carries `@register`, and import it below.
 """
@@ -19,8 +19,12 @@ from analyses.errors import (
     NonFinite,
     NoRuns,
     UnknownAnalysis,
+    UnknownOption,
+    UnknownProbeLabel,
 )
 from analyses.exploration import exploration
+from analyses.probes import probes
+from analyses.similarity import similarity
 from analyses.trajectory import trajectory
 
 __all__ = [
@@ -34,12 +38,16 @@ __all__ = [
     "NonFinite",
     "Result",
     "UnknownAnalysis",
+    "UnknownOption",
+    "UnknownProbeLabel",
     "energy",
     "exploration",
     "load",
     "names",
     "once",
+    "probes",
     "register",
     "run",
+    "similarity",
     "trajectory",
 ]

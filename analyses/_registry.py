@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any, Final, Literal, NamedTuple, ParamSpec
 
 import xarray as xr
 
 from analyses._result import Result
-from analyses.errors import UnknownAnalysis
+from analyses.errors import UnknownAnalysis, UnknownOption
 from store import ActivationStore, Json, ReadOnlyStore, ResultRecord, take_provenance
 
 P = ParamSpec("P")
@@ -57,9 +58,13 @@ def run(name: str, acts: ActivationStore, **params: Any) -> Result:
 
     Raises:
         UnknownAnalysis: if there is no such analysis.
+        UnknownOption: if it has no such option.
     """
     if name not in _ANALYSES:
         raise UnknownAnalysis(f"There is no analysis {name!r}; there are {', '.join(names())}.")
+    known = list(signature(_ANALYSES[name]).parameters)[1:]
+    if unknown := sorted(set(params) - set(known)):
+        raise UnknownOption(f"{name} has no option {', '.join(unknown)}; it has {', '.join(known)}.")
     return _ANALYSES[name](acts, **params)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -84,6 +85,21 @@ def select(
         seeds=tuple(rows[run_id].seed for run_id in run_ids),
         template=rows[run_ids[0]],
     )
+
+
+def conditions(acts: ActivationStore, *, arrays: Sequence[str], where: str) -> list[Selection]:
+    """The runs that answer `where`, parted by weights, settings and interventions; in the order of their first runs.
+
+    Raises:
+        NoRuns: none does and holds one of the arrays.
+    """
+    rows = _rows(acts, arrays=arrays, where=where)
+    if not rows:
+        raise NoRuns(_nothing(acts, arrays=arrays, where=where))
+    groups: dict[str, list[str]] = {}
+    for run_id, run in rows.items():
+        groups.setdefault(json.dumps(_condition(run), sort_keys=True), []).append(run_id)
+    return [select(acts, arrays=arrays, runs=run_ids) for run_ids in groups.values()]
 
 
 def arrays_of_all(acts: ActivationStore, run_ids: Sequence[str]) -> set[str]:

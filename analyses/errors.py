@@ -13,6 +13,10 @@ class UnknownAnalysis(AnalysisError, KeyError):
     """No analysis has that name."""
 
 
+class UnknownOption(AnalysisError, TypeError):
+    """An analysis has no such option."""
+
+
 class NoRuns(AnalysisError, LookupError):
     """The selection holds no run with the arrays that the analysis needs."""
 
@@ -35,3 +39,7 @@ class AmbiguousScores(AnalysisError, ValueError):
 
 class BadTruth(AnalysisError, ValueError):
     """A sample's own truth contradicts itself."""
+
+
+class UnknownProbeLabel(AnalysisError, ValueError):
+    """A label that is to be probed is not there, or cannot be told from these samples."""

@@ -113,6 +113,18 @@ def test_analyze_and_report(acts: Path, tmp_path: Path, capsys: pytest.CaptureFi
     out = tmp_path / "report.html"
     assert run("report", "--store", acts, "-o", out, "--where", "seed = 0") == 0
     assert "</html>" in out.read_text()
+    assert "probes: left out. No run" in capsys.readouterr().out  # the default capture keeps no mean tokens
+
+
+def test_options_of_an_analysis(acts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run("analyze", "energy", "--store", acts, "--set", "branch=cond", "--set", 'site="resid_post"', "--json") == 0
+    )
+    assert json.loads(capsys.readouterr().out)["params"] == {"branch": "cond", "site": "resid_post"}
+    assert run("analyze", "energy", "--store", acts, "--set", "colour=red") == 2
+    assert "energy has no option colour; it has where, runs, site, branch." in capsys.readouterr().err
+    assert run("analyze", "energy", "--store", acts, "--set", "branch") == 2
+    assert "--set branch has no value" in capsys.readouterr().err
 
 
 def test_doctor_finds_nothing_wrong_here(capsys: pytest.CaptureFixture[str]) -> None:

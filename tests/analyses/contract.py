@@ -22,6 +22,8 @@ class AnalysisContract:
 
     name: str
     planted = Planted(noise=0.02)
+    verdict = "descriptive"
+    """Of the planted runs."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -73,7 +75,7 @@ class AnalysisContract:
         assert result.finding.endswith(".")
         assert "nan" not in result.finding.lower()
         assert result.record.n == self.planted.samples
-        assert result.verdict == "descriptive"
+        assert result.verdict == self.verdict
 
     def test_quantities_carry_units_n_and_interval(self, result):
         data = result.to_dataset()

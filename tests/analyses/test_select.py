@@ -65,7 +65,7 @@ def test_nothing_found_says_what_there_is(acts):
 
 
 def test_unknown_analysis_names_the_known(acts):
-    with pytest.raises(analyses.UnknownAnalysis, match="energy, exploration, trajectory") as caught:
+    with pytest.raises(analyses.UnknownAnalysis, match=r"energy, .*trajectory") as caught:
         analyses.run("enregy", acts)
     assert isinstance(caught.value, KeyError)
 
