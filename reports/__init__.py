@@ -4,8 +4,19 @@ To draw a new kind of result, write one file here with a function that carries `
 import it below.
 """
 
-from reports import energy, trajectory
+from reports import energy, probes, similarity, trajectory
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
-__all__ = ["QUERIES", "CannotWrite", "NothingToReport", "ReportError", "energy", "render", "trajectory", "write"]
+__all__ = [
+    "QUERIES",
+    "CannotWrite",
+    "NothingToReport",
+    "ReportError",
+    "energy",
+    "probes",
+    "render",
+    "similarity",
+    "trajectory",
+    "write",
+]
