@@ -65,7 +65,7 @@ def measure(report: Report, *, quick: bool) -> None:
                 file=sys.stderr,
             )
         report.add("analyses.probe_grid.peer_cell_s", float(np.mean(seconds)), "s", len(peers))
-        report.add("analyses.probe_grid.speedup", np.mean(seconds) * cells / ours, "ratio", len(peers))
+        report.add("analyses.probe_grid.speedup", float(np.mean(seconds)) * cells / ours, "ratio", len(peers))
         report.add("analyses.probe_grid.accuracy_difference", float(np.mean(differences)), "ratio", len(peers))
         report.add("analyses.probe_grid.load", os.getloadavg()[0], "processes", 1)
 

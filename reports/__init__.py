@@ -4,7 +4,7 @@ To draw a new kind of result, write one file here with a function that carries `
 import it below.
 """
 
-from reports import energy, exploration, trajectory
+from reports import energy, exploration, probes, similarity, trajectory
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
@@ -15,7 +15,9 @@ __all__ = [
     "ReportError",
     "energy",
     "exploration",
+    "probes",
     "render",
+    "similarity",
     "trajectory",
     "write",
 ]
