@@ -32,7 +32,7 @@ class Book(NamedTuple):
 
 def book(planted: Planted, path) -> Book:
     acts = planted.plant(path)
-    return Book(acts, [analyses.run(name, acts) for name in ("energy", "trajectory")], planted)
+    return Book(acts, [analyses.run(name, acts) for name in ("energy", "exploration", "trajectory")], planted)
 
 
 @pytest.fixture(scope="session")
