@@ -22,32 +22,6 @@ SHIFTS: Final = 8
 """Shifts down and shifts across at which candidates are looked for where they are not; see `Candidates.shifted`."""
 
 
-def candidate_evidence(
-    video: NDArray[np.uint8], first_frame: NDArray[np.uint8], answers: NDArray[np.uint8]
-) -> NDArray[np.float64]:
-    """Evidence of each valid answer in a video, most often x̂0 of one step.
-
-    Weights w ≥ 0 that minimise ‖(video - first) - Σ_a w_a (answer_a - first)‖ over all pixels, colours as 0-1. An
-    answer's own true video gives it 1 and the others 0; the mean of k true videos gives each 1/k; the still first
-    frame gives 0 to all. What fits no answer is left over and counts for none. But a grey veil, or a thing that only
-    left its place, is a part of every answer and counts for all of them; `Candidates` is stricter.
-
-    Args:
-        video: uint8 `[F, H, W, 3]`.
-        first_frame: uint8 `[H, W, 3]`.
-        answers: True videos of the valid answers, uint8 `[k, F, H, W, 3]`, which differ from one another.
-
-    Returns:
-        float64 `[k]`, most often 0 to 1.
-
-    Source: SCIENCE.md, "Ground truth"; the mixture at σ = 1 is the posterior mean of flow matching.
-    """
-    base = first_frame.astype(np.float32)[None] / 255
-    seen = (video.astype(np.float32) / 255 - base).ravel()
-    changes = (answers.astype(np.float32) / 255 - base[None]).reshape(len(answers), -1)
-    return non_negative(_gram(changes), changes.astype(np.float64) @ seen.astype(np.float64))
-
-
 def effective_number(evidence: NDArray[np.float64]) -> float:
     """Number of candidates that share the evidence: exp of the entropy, 0 where there is no evidence.
 
@@ -97,14 +71,18 @@ class Mixture(NamedTuple):
 class Candidates:
     """The valid answers of one sample, prepared to be looked for in many videos.
 
-    Stricter than `candidate_evidence`, since early x̂0 are grey and blurred: only what tells an answer from the others
-    counts for it, not what all of them change alike (a thing that leaves its place); and a fade of the whole picture
-    to its mean colour is a column of the mixture of its own, so that grey is no evidence of anything. An answer inside
-    another one has nothing of its own; all that it changes counts for it.
+    The evidence is the weights w ≥ 0 with which what the answers change adds up to what the video changes. An answer's
+    own true video gives it 1 and the others 0; the mean of k true videos gives each 1/k; the still first frame gives 0
+    to all. Early x̂0 are grey and blurred, so only what tells an answer from the others counts for it, not what all of
+    them change alike (a thing that leaves its place); and a fade of the whole picture to its mean colour is a column
+    of the mixture of its own, so that grey is no evidence of anything. An answer inside another one has nothing of its
+    own; all that it changes counts for it.
 
     Args:
         first_frame: uint8 `[H, W, 3]`.
         answers: True videos of the valid answers, uint8 `[k, F, H, W, 3]`.
+
+    Source: SCIENCE.md, "Ground truth"; the mixture at σ = 1 is the posterior mean of flow matching.
 
     Raises:
         ValueError: if an answer changes nothing, or is another one again.

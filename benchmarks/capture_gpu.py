@@ -1,9 +1,15 @@
 """What capturing costs at full size: a Wan2.2-A14B transformer with random weights, 480×832×81, bf16, on one GPU.
 
-Cases take turns in one run: the bare pipeline; the default spec (energy, channel statistics and a 64-dim
-projection of all 40 layers at every step); int8 and bf16 of everything; ten layers at one step. Peers: forward
-hooks with `.cpu()`, and the list of these through `torch.save`. Each case is one whole generation until the run is
-visible in the store. The VAE is a small one with the real compression.
+Three groups of cases take turns, each beside the bare pipeline in the same rounds:
+
+- four steps: the default spec (energy, channel statistics and a 64-dim projection of all 40 layers at every step), and
+  ten layers in full at one step;
+- two steps: all layers in full as bf16 and as int8, a raw write of the disk between them, and the first peer, forward
+  hooks with `.cpu()` that keep nothing;
+- one step: the peers that keep everything, `torch.save` of the hooks' list, and nnsight's own cache.
+
+Each of our cases is one whole generation until the run is visible in the store. The VAE is a small one with the real
+compression. STEPSCOPE_BENCH_DIR chooses the disk, STEPSCOPE_BENCH_ROUNDS the rounds.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ from diffusers import (
     WanImageToVideoPipeline,
     WanTransformer3DModel,
 )
+from nnsight import NNsight
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
@@ -37,6 +44,10 @@ from _frame import Report, interleaved, main
 FULL: dict[str, Any] = {"height": 480, "width": 832, "frames": 81}
 SMALL: dict[str, Any] = {"height": 64, "width": 96, "frames": 9}
 ROUNDS = 5
+MANY, FEW = 4, 2
+"""Steps of the first and the second group."""
+REAL: dict[str, Any] = {"num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40}
+TINY: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "ffn_dim": 64, "num_layers": 4}
 
 
 def pipeline(*, quick: bool) -> WanImageToVideoPipeline:
@@ -44,16 +55,9 @@ def pipeline(*, quick: bool) -> WanImageToVideoPipeline:
     device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
     text_dim = 32 if quick else 4096
     with torch.device(device):
-        shapes: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "ffn_dim": 64, "num_layers": 4}
-        real: dict[str, Any] = {
-            "num_attention_heads": 40,
-            "attention_head_dim": 128,
-            "ffn_dim": 13824,
-            "num_layers": 40,
-        }
         torch.set_default_dtype(dtype)
         transformer = WanTransformer3DModel(
-            **(shapes if quick else real), in_channels=36, out_channels=16, text_dim=text_dim
+            **(TINY if quick else REAL), in_channels=36, out_channels=16, text_dim=text_dim
         ).eval()
         torch.set_default_dtype(torch.float32)
         vae: Any = AutoencoderKLWan(
@@ -76,70 +80,154 @@ def pipeline(*, quick: bool) -> WanImageToVideoPipeline:
     )
 
 
+class Bench:
+    """A model, one sample, and a folder to capture into."""
+
+    def __init__(self, folder: Path, *, quick: bool) -> None:
+        self.pipe = pipeline(quick=quick)
+        self.model = interp.load(self.pipe)
+        self.folder, self.quick = folder, quick
+        self.size = SMALL if quick else FULL
+        rng = np.random.default_rng(0)
+        picture = rng.integers(0, 256, (self.size["height"], self.size["width"], 3), dtype=np.uint8)
+        self.sample = store.Sample(store.SampleRecord(family="custom", prompt="a"), first_frame=picture)
+        self._seeds = itertools.count()
+        self.written: dict[str, int] = {}
+        self.rounds = 1 if quick else int(os.environ.get("STEPSCOPE_BENCH_ROUNDS", ROUNDS))
+
+    def settings(self, steps: int) -> store.SamplerSettings:
+        """One forward a step: the cond branch."""
+        return self.model.settings(**self.size, steps=steps, guidance=1.0, max_sequence_length=512)
+
+    def bare(self, steps: int) -> None:
+        """The pipeline alone."""
+        self.model.generate(self.sample, settings=self.settings(steps))
+
+    def capture(self, case: str, steps: int, *spec: str) -> Callable[[], None]:
+        """A captured generation."""
+
+        def run() -> None:
+            shutil.rmtree(self.folder / case, ignore_errors=True)
+            wanted, settings = interp.parse(spec), self.settings(steps)
+            self.written[case] = interp.plan(self.model.adapter, wanted, settings).nbytes
+            done = interp.capture(
+                self.model,
+                [self.sample],
+                wanted,
+                into=self.folder / case,
+                seeds=[next(self._seeds)],
+                settings=settings,
+            )
+            assert done.made == 1
+
+        return run
+
+    def time(self, cases: dict[str, Callable[[], None]]) -> dict[str, Any]:
+        """Seconds of each case; what it wrote is deleted outside the time."""
+        return interleaved(
+            cases, rounds=self.rounds, after=lambda case: shutil.rmtree(self.folder / case, ignore_errors=True)
+        )
+
+
 def measure(report: Report, *, quick: bool) -> None:
-    """Time the cases in turns, the disk between them."""
-    size = SMALL if quick else FULL
-    pipe = pipeline(quick=quick)
-    model = interp.load(pipe)
-    layers = len(pipe.transformer.blocks)
-    settings = model.settings(**size, steps=2, guidance=1.0, max_sequence_length=512)
-    rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (size["height"], size["width"], 3), dtype=np.uint8)
-    sample = store.Sample(store.SampleRecord(family="custom", prompt="a"), first_frame=picture)
-    middle = f"{layers // 2}-{min(layers - 1, layers // 2 + 9)}"
-    specs = {
-        "default": ["resid_post/energy", "resid_post/channel_stats", "resid_post/project"],
-        "ten_layers": [f"resid_post/full@layers={middle}@steps=0"],
-        "everything": ["resid_post/full"],
-    }
-    seeds = itertools.count()
+    """Time the groups one after the other."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("STEPSCOPE_BENCH_DIR")) as name:
-        folder = Path(name)
-        written: dict[str, int] = {}
+        bench = Bench(Path(name), quick=quick)
+        _statistics(report, bench)
+        _everything(report, bench)
+        report.add("capture.gpu.peak_host", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "GB", 1)
+        _keeping_peers(report, bench)
 
-        def bare() -> None:
-            model.generate(sample, settings=settings)
 
-        def captured(case: str) -> Callable[[], None]:
-            def run() -> None:
-                shutil.rmtree(folder / case, ignore_errors=True)
-                spec = interp.parse(specs[case])
-                written[case] = interp.plan(model.adapter, spec, settings).nbytes
-                done = interp.capture(model, [sample], spec, into=folder / case, seeds=[next(seeds)], settings=settings)
-                assert done.made == 1
-
-            return run
-
-        def hooks() -> None:
-            _hooked(pipe, bare)
-
-        disk: list[float] = []
-
-        def raw() -> None:
-            disk.append(_raw_write(folder / "raw", 1 << (24 if quick else 33)))
-
-        cases: dict[str, Callable[[], None]] = {"bare": bare, "hooks_cpu": hooks, "raw": raw}
-        cases |= {case: captured(case) for case in specs}
-        seconds = interleaved(cases, rounds=1 if quick else ROUNDS)
+def _statistics(report: Report, bench: Bench) -> None:
+    layers = len(bench.pipe.transformer.blocks)
+    middle = f"{layers // 2}-{min(layers - 1, layers // 2 + 9)}"
+    default = ("resid_post/energy", "resid_post/channel_stats", "resid_post/project")
+    seconds = bench.time(
+        {
+            "bare": lambda: bench.bare(MANY),
+            "default": bench.capture("default", MANY, *default),
+            "ten_layers": bench.capture("ten_layers", MANY, f"resid_post/full@layers={middle}@steps={MANY // 2}"),
+        }
+    )
     report.add_median("capture.gpu.bare.seconds", seconds["bare"])
-    for case in (*specs, "hooks_cpu"):
+    for case in ("default", "ten_layers"):
         report.add_ratio(f"capture.gpu.{case}.overhead", seconds[case], seconds["bare"], offset=-1)
-    speed = float(np.median(disk[1:] or disk))
-    report.add("capture.gpu.disk.raw", speed / 1e9, "GB/s", len(disk))
-    rate = written["everything"] / np.median(seconds["everything"])
-    report.add("capture.gpu.everything.ratio_raw", rate / speed, "ratio", len(seconds["everything"]))
-    report.add("capture.gpu.peak_host", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "GB", 1)
 
 
-def _hooked(pipe: Any, run: Callable[[], None]) -> None:
-    """The peer: plain hooks on every block with `.cpu()`; each value is dropped, as memory would not hold them."""
+def _everything(report: Report, bench: Bench) -> None:
+    disk: list[float] = []
+    seconds = bench.time(
+        {
+            "bare": lambda: bench.bare(FEW),
+            "raw": lambda: disk.append(_raw_write(bench.folder / "blocks", 1 << (24 if bench.quick else 33))),
+            "everything": bench.capture("everything", FEW, "resid_post/full"),
+            "int8": bench.capture("int8", FEW, "resid_post/full@int8"),
+            "hooks_cpu": lambda: _hooked(bench.pipe, lambda: bench.bare(FEW), keep=None),
+        }
+    )
+    for case in ("everything", "int8", "hooks_cpu"):
+        report.add_ratio(f"capture.gpu.{case}.overhead", seconds[case], seconds["bare"], offset=-1)
+    raw = np.array(disk[-bench.rounds :])
+    report.add("capture.gpu.disk.raw", float(np.median(raw)) / 1e9, "GB/s", len(raw))
+    rate = bench.written["everything"] / seconds["everything"]
+    report.add_ratio("capture.gpu.everything.ratio_raw", rate, raw)
 
-    def keep(module: Any, args: Any, output: torch.Tensor) -> None:
-        output.cpu()
+
+def _keeping_peers(report: Report, bench: Bench) -> None:
+    def save() -> None:
+        kept: list[torch.Tensor] = []
+        _hooked(bench.pipe, lambda: bench.bare(1), keep=kept)
+        torch.save(kept, bench.folder / "kept.pt")
+
+    args, kwargs = _inputs(bench)
+    traced: Any = NNsight(bench.pipe.transformer)
+
+    def forward() -> None:
+        with torch.no_grad():
+            bench.pipe.transformer(*args, **kwargs)
+        _wait()
+
+    def cached() -> None:
+        with torch.no_grad(), traced.trace(*args, **kwargs) as tracer:
+            tracer.cache(modules=list(traced.blocks), device=torch.device("cpu"))
+        _wait()
+
+    seconds = bench.time(
+        {"bare": lambda: bench.bare(1), "hooks_save": save, "forward": forward, "nnsight_cache": cached}
+    )
+    (bench.folder / "kept.pt").unlink()
+    report.add_ratio("capture.gpu.hooks_save.overhead", seconds["hooks_save"], seconds["bare"], offset=-1)
+    report.add_ratio("capture.gpu.nnsight_cache.overhead", seconds["nnsight_cache"], seconds["forward"], offset=-1)
+
+
+def _inputs(bench: Bench) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What the transformer is called with in a generation of one step."""
+    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    hook = bench.pipe.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append((args, kwargs)), with_kwargs=True
+    )
+    bench.bare(1)
+    hook.remove()
+    return seen[0]
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _hooked(pipe: Any, run: Callable[[], None], *, keep: list[torch.Tensor] | None) -> None:
+    """The peer: plain hooks on every block with `.cpu()`, into a list if there is one."""
+
+    def hook(module: Any, args: Any, output: torch.Tensor) -> None:
+        value = output.cpu()
+        if keep is not None:
+            keep.append(value)
 
     with ExitStack() as stack:
         for block in pipe.transformer.blocks:
-            stack.callback(block.register_forward_hook(keep).remove)
+            stack.callback(block.register_forward_hook(hook).remove)
         run()
 
 

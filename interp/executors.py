@@ -140,7 +140,8 @@ def _client(executor: str) -> Iterator[Client]:
         with client:
             yield client
         return
-    count = torch.cuda.device_count() if executor == "gpus" else max(1, (os.cpu_count() or 1) // 2)
+    gpus = _gpus()
+    count = len(gpus) if executor == "gpus" else max(1, (os.cpu_count() or 1) // 2)
     threads = max(1, (os.cpu_count() or 1) // count)
     workers = {
         number: {
@@ -148,7 +149,7 @@ def _client(executor: str) -> Iterator[Client]:
             "options": {
                 "nthreads": 1,
                 "env": {"OMP_NUM_THREADS": str(threads)}
-                | ({"CUDA_VISIBLE_DEVICES": str(number)} if executor == "gpus" else {}),
+                | ({"CUDA_VISIBLE_DEVICES": gpus[number]} if executor == "gpus" else {}),
             },
         }
         for number in range(count)
@@ -159,3 +160,10 @@ def _client(executor: str) -> Iterator[Client]:
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+def _gpus() -> list[str]:
+    """What this process may use, as CUDA_VISIBLE_DEVICES names it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return [str(number) for number in range(count)] if visible is None else visible.split(",")[:count]

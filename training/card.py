@@ -56,19 +56,15 @@ share 1/k (with a 95 % Wilson interval), in the sample where that is smallest.
 {endings}
 
 What x̂0 = x_s - σ·v (guided, decoded) holds at each step: the evidence of a candidate is its weight when x̂0's change
-from the first frame is written as a non-negative sum of the candidates' changes. Means over {n_evidence} ambiguous
-samples of all these families; *effective* is exp of the entropy of the evidence.
+from the first frame is written as a non-negative sum of the candidates' changes, at the places where the candidates
+differ, with a fade of the whole picture as one more part of the sum, so that grey counts for none. Means over
+{n_evidence} ambiguous samples of all these families; *effective* is exp of the entropy of the evidence.
 
 {evidence}
 
 At the first step, at least two candidates have evidence of {shown} or more in this share of samples:
 
 {several}
-
-This plain evidence also counts what several answers share, such as a thing that has left its place, and a grey
-fade, which is how an undecided x̂0 looks. The stricter evidence of `stepscope analyze exploration` counts only
-what tells an answer from the others, and finds less of a second candidate in the multi-path families: read the
-shares above as upper bounds.
 
 ## Variants
 

@@ -83,6 +83,8 @@ class VaeConfig(Fit):
     weight_decay: float = 1e-4
     kl: float = 3e-5
     """Weight of the KL term against the mean absolute error, both means over their elements."""
+    worst: float = 0.3
+    """Weight of the error at the worst places; see `vae.crowded`."""
     pool: int = 32_768
     """Videos that each device draws from, of every family and split."""
     weights: Mapping[str, int] = field(default_factory=lambda: CROWDED)
@@ -108,6 +110,12 @@ class TransformerConfig(Fit):
     refresh: int = 8192
     """Samples of the pool that are replaced by new ones every `refresh_every` steps."""
     refresh_every: int = 192
+    ambiguous: int = 96
+    """Samples a step, on top of `batch`, of which all valid answers are known; their target is the mean over these."""
+    answer_pool: int = 16_384
+    """Such samples whose latents each device holds."""
+    choosing: float = 0.15
+    """Noise levels down to one less this, where answers are chosen, that half of the ambiguous samples are at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +228,17 @@ def preset(name: str, *, out: Path, **changes: object) -> Config:
             chunk=24,
             model=replace(config.model, layers=2, heads=2, ffn_dim=64, text_dim=32, text_layers=1),
             vae=replace(config.vae, steps=4, batch=2, pool=8),
-            transformer=replace(config.transformer, steps=4, batch=4, warmup=2, pool=12, refresh=6, refresh_every=2),
+            transformer=replace(
+                config.transformer,
+                steps=4,
+                batch=4,
+                warmup=2,
+                pool=12,
+                refresh=6,
+                refresh_every=2,
+                ambiguous=2,
+                answer_pool=8,
+            ),
             few_step=replace(config.few_step, steps=4, batch=2, warmup=2, prompts=4, substeps=2),
             experts=replace(config.experts, steps=2, batch=2, warmup=2),
             evaluation=replace(

@@ -160,7 +160,7 @@ class LatentPool:
         self._ids = torch.zeros(n, config.model.max_sequence_length, dtype=torch.int64, device=config.device)
         self._end = 0
         self._compiled: Encoder = torch.compile(onepass.encode, dynamic=False) if config.compile else onepass.encode
-        self.empty = self._tokens([""])[0]
+        self.empty = self.tokens([""])[0]
         """Token ids of the empty prompt."""
 
     def advance(self, end: int, *, report: Callable[[int], None] = lambda done: None) -> None:
@@ -175,16 +175,23 @@ class LatentPool:
             size = min(self._config.chunk, end - first)
             video, prompts = self._mix.draw(first, size)
             rows = torch.arange(first, first + size, device=self._config.device) % len(self._latents)
-            for part, places in zip(video.split(ENCODE), rows.split(ENCODE), strict=True):
-                pixels = to_model(part).contiguous(memory_format=torch.channels_last_3d)
-                run = self._compiled if len(part) == ENCODE else onepass.encode  # compiled for one size only
-                self._latents[places] = encode(self._vae, pixels, run=run).half()
-                self._condition[places] = encode(self._vae, condition_video(pixels), run=run).half()
-            self._ids[rows] = self._tokens(prompts)
+            self._latents[rows], self._condition[rows] = self.encoded(video)
+            self._ids[rows] = self.tokens(prompts)
             report(first + size - start)
         self._end = max(self._end, end)
 
-    def _tokens(self, prompts: list[str]) -> Tensor:
+    def encoded(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents and image conditions, float16 `[n, C, T, h, w]` each, of videos uint8 `[n, F, H, W, 3]`."""
+        made: list[tuple[Tensor, Tensor]] = []
+        for part in video.split(ENCODE):
+            pixels = to_model(part).contiguous(memory_format=torch.channels_last_3d)
+            run = self._compiled if len(part) == ENCODE else onepass.encode  # compiled for one size only
+            condition = encode(self._vae, condition_video(pixels), run=run)
+            made.append((encode(self._vae, pixels, run=run).half(), condition.half()))
+        return torch.cat([latents for latents, _ in made]), torch.cat([condition for _, condition in made])
+
+    def tokens(self, prompts: list[str]) -> Tensor:
+        """Token ids of prompts, int64 `[n, length]`."""
         length = self._config.model.max_sequence_length
         encoded = self._tokenizer(prompts, padding="max_length", max_length=length, truncation=True)
         return torch.tensor(encoded["input_ids"], device=self._config.device)

@@ -15,7 +15,7 @@ from training import loop, lora, parallel
 from training.config import Config
 from training.few_step import levels
 from training.model import SETTINGS, Parts
-from training.transformer import flow_matching
+from training.transformer import among, flow_matching
 
 if TYPE_CHECKING:
     from training.session import Session
@@ -69,7 +69,8 @@ def _loss(session: Session, parts: Parts, name: str) -> loop.Loss:
     def loss(step: loop.Step) -> tuple[Tensor, dict[str, Tensor]]:
         pool = session.pool(parts)
         batch = pool.batch(config.experts.batch, step.generator, drop=config.transformer.drop_prompt)
-        value = flow_matching(config, parts, batch, step.generator, low=low, high=high)
+        rivals = among(session, pool, step.generator) if high == 1 else None
+        value = flow_matching(config, parts, batch, step.generator, low=low, high=high, among=rivals)
         return value, {"loss": value.detach()}
 
     return loss

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analyses._evidence import candidate_evidence
+from analyses._evidence import Candidates
 from interp.worlds import worlds
 from store.records import Sample
 
@@ -82,7 +82,8 @@ def evidence(cell: Cell, videos: Videos) -> list[list[float]]:
     (sample,) = samples(cell)
     answers = sample.answer_videos
     assert answers is not None
-    return [candidate_evidence(video, sample.first_frame, answers).tolist() for video in videos]
+    candidates = Candidates(sample.first_frame, answers)
+    return [candidates.mixture(video).evidence.tolist() for video in videos]
 
 
 def ambiguous(family: str, seed: int, n: int) -> list[tuple[Cell, int]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from training import checkpoint, model, transformer, vae
+from training import answers, checkpoint, model, transformer, vae
+from training.answers import AnswerPool
 from training.config import Config
 from training.data import LatentPool
 from training.model import Parts
@@ -19,6 +20,7 @@ class Session:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._pool: LatentPool | None = None
+        self._answers: AnswerPool | None = None
 
     def parts(self, *, vae_trained: bool = True, trained: bool = True, shipped: bool = False) -> Parts:
         """New parts on the device, with the trained weights.
@@ -58,3 +60,9 @@ class Session:
 
         self._pool.advance(end, report=report)
         return self._pool
+
+    def answers(self, pool: LatentPool) -> AnswerPool | None:
+        """Ambiguous samples with all their answers; None where no family has any."""
+        if self._answers is None and answers.has_ambiguous(self.config):
+            self._answers = AnswerPool(self.config, pool)
+        return self._answers

@@ -12,7 +12,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
-from training import checkpoint, data, loop, parallel
+from training import answers, checkpoint, data, loop, parallel
 from training.config import Config
 from training.model import Parts
 
@@ -100,25 +100,64 @@ def flow_matching(
     *,
     low: float = 0.0,
     high: float = 1.0,
+    among: answers.Ambiguous | None = None,
 ) -> Tensor:
-    """Mean squared error of the velocity at noise levels between `low` and `high`."""
+    """Mean squared error of the velocity at noise levels between `low` and `high`.
+
+    Args:
+        config: Noise levels.
+        parts: The model.
+        batch: Latents, condition and ids of samples, one answer each.
+        generator: Of noise and noise levels.
+        low: Lowest noise level.
+        high: Highest noise level.
+        among: Ambiguous samples to learn from as well. What is learned of them is the velocity to the mean over their
+            answers given x_s, half of the time where these are chosen.
+    """
     latents, condition, ids = batch
-    sigma = noise_levels(len(latents), generator, shift=config.model.shift, low=low, high=high)
-    if high == 1:
-        pure = torch.rand(sigma.shape, generator=generator, device=sigma.device) < config.transformer.pure_noise
-        sigma = torch.where(pure, torch.ones_like(sigma), sigma)
+    sigma = _levels(config, len(latents), generator, low=low, high=high)
+    if among is not None:
+        early = 1 - config.transformer.choosing * torch.rand(
+            len(among.valid), generator=generator, device=sigma.device
+        ).pow(2)
+        anywhere = _levels(config, len(early), generator, low=low, high=high)
+        half = torch.arange(len(early), device=sigma.device) % 2 == 0
+        sigma = torch.cat([sigma, torch.where(half, early.clamp_min(low), anywhere)])
+        latents, condition, ids = (
+            torch.cat(pair) for pair in ((latents, among.latents), (condition, among.condition), (ids, among.ids))
+        )
     s = sigma.view(-1, 1, 1, 1, 1)
     noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+    noisy, target = (1 - s) * latents + s * noise, noise - latents
+    if among is not None:
+        n = len(among.valid)
+        mean = answers.expected(among.answers, among.valid, noisy[-n:], sigma[-n:])
+        target[-n:] += (latents[-n:] - mean) / s[-n:].clamp_min(answers.SMALLEST)
     with torch.autocast(config.device, dtype=torch.bfloat16, enabled=config.device != "cpu"):
         text = embed(parts, ids)
-    predicted = velocity(config, parts, (1 - s) * latents + s * noise, condition, sigma, text)
-    return (predicted - (noise - latents)).pow(2).mean()
+    return (velocity(config, parts, noisy, condition, sigma, text) - target).pow(2).mean()
+
+
+def _levels(config: Config, n: int, generator: torch.Generator, *, low: float, high: float) -> Tensor:
+    """Noise levels `[n]`, a share of them at 1 exactly."""
+    sigma = noise_levels(n, generator, shift=config.model.shift, low=low, high=high)
+    if high < 1:
+        return sigma
+    pure = torch.rand(n, generator=generator, device=sigma.device) < config.transformer.pure_noise
+    return torch.where(pure, torch.ones_like(sigma), sigma)
 
 
 def window(config: Config, step: int) -> int:
     """Samples of the stream that the pool has seen in `step`."""
     options = config.transformer
     return options.pool + step // options.refresh_every * options.refresh
+
+
+def among(session: Session, pool: data.LatentPool, generator: torch.Generator) -> answers.Ambiguous | None:
+    """The ambiguous part of a batch, where there is one."""
+    options = session.config.transformer
+    known = session.answers(pool) if options.ambiguous else None
+    return None if known is None else known.batch(options.ambiguous, generator, drop=options.drop_prompt)
 
 
 def train(session: Session) -> None:
@@ -135,7 +174,7 @@ def train(session: Session) -> None:
     def loss(step: loop.Step) -> tuple[Tensor, dict[str, Tensor]]:
         pool = session.pool(parts, window(config, step.number))
         batch = pool.batch(options.batch, step.generator, drop=options.drop_prompt)
-        value = flow_matching(config, parts, batch, step.generator)
+        value = flow_matching(config, parts, batch, step.generator, among=among(session, pool, step.generator))
         return value, {"loss": value.detach()}
 
     loop.run(

@@ -64,6 +64,16 @@ class Batch:
         return len(self.prompts)
 
 
+class Answers(NamedTuple):
+    """Samples with all their valid answers."""
+
+    videos: Tensor
+    """uint8 `[n, K, F, H, W, 3]`, K the most answers of any; behind its own k a sample has its last one again."""
+    valid: Tensor
+    """int64 `[n]`: k."""
+    prompts: list[str]
+
+
 class World(ABC):
     """A family of tasks. Subclasses are stateless and registered under `name`."""
 
@@ -89,6 +99,11 @@ class World(ABC):
             difficulty: One of `difficulties`.
             split: One of `SPLITS`.
         """
+
+    def answers(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Answers:
+        """The same samples as `draw`, each with the true videos of all its valid answers."""
+        batch = self.draw(index, seed=seed, difficulty=difficulty, split=split)
+        return Answers(batch.video[:, None], torch.ones_like(index), batch.prompts)
 
     @abstractmethod
     def samples(self, batch: Batch, *, difficulty: str, split: str) -> list[Sample]:

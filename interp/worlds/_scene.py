@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.worlds import _judge, _palette
-from interp.worlds._base import FRAMES, SIZE, Batch, World, WorldScore
+from interp.worlds._base import FRAMES, SIZE, Answers, Batch, World, WorldScore
 from interp.worlds._random import stream_key, uniform
 from interp.worlds._sprites import SHAPES, Sprites, draw
 from store.records import Json, Sample, SampleRecord
@@ -97,6 +97,17 @@ class SceneWorld(World):
         chosen = self._chosen(index, key, scenes)
         classes, _ = draw(scenes.backdrop, scenes.sprites.of(chosen))
         return SceneBatch(video=_palette.to_rgb(classes), prompts=scenes.prompts, scenes=scenes, chosen=chosen)
+
+    def answers(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Answers:
+        """See `World.answers`."""
+        key = self._key(seed=seed, difficulty=difficulty, split=split)
+        scenes = self.scenes(index, key=key, difficulty=difficulty, split=split)
+        valid = scenes.valid().to(index.device)
+        drawn = [
+            _palette.to_rgb(draw(scenes.backdrop, scenes.sprites.of((valid - 1).clamp_max(number)))[0])
+            for number in range(int(valid.max()))
+        ]
+        return Answers(torch.stack(drawn, dim=1), valid, scenes.prompts)
 
     def wrong(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Tensor:
         """See `World.wrong`."""

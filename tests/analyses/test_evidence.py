@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from analyses._evidence import candidate_evidence, effective_number
+from analyses._evidence import Candidates, effective_number
 
 FIRST = np.full((24, 24, 3), 240, np.uint8)
 
@@ -22,6 +22,10 @@ def _answers(*, apart: bool) -> NDArray[np.uint8]:
     return videos
 
 
+def _evidence(video: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return Candidates(FIRST, answers).mixture(video).evidence
+
+
 def _mixture(answers: NDArray[np.uint8], weights: NDArray[np.float64]) -> NDArray[np.uint8]:
     change = np.tensordot(weights, answers.astype(float) - FIRST, axes=1)
     return np.clip(np.round(FIRST + change), 0, 255).astype(np.uint8)
@@ -33,7 +37,7 @@ def _mixture(answers: NDArray[np.uint8], weights: NDArray[np.float64]) -> NDArra
 )
 def test_the_recipe_of_a_mixture_is_found(weights: list[float], apart: bool) -> None:
     answers = _answers(apart=apart)
-    found = candidate_evidence(_mixture(answers, np.array(weights)), FIRST, answers)
+    found = _evidence(_mixture(answers, np.array(weights)), answers)
     np.testing.assert_allclose(found, weights, atol=0.02)
 
 
@@ -41,22 +45,22 @@ def test_the_recipe_of_a_mixture_is_found(weights: list[float], apart: bool) -> 
 def test_a_true_video_is_evidence_of_itself_alone(apart: bool) -> None:
     answers = _answers(apart=apart)
     for number in range(3):
-        np.testing.assert_allclose(candidate_evidence(answers[number], FIRST, answers), np.eye(3)[number], atol=1e-3)
+        np.testing.assert_allclose(_evidence(answers[number], answers), np.eye(3)[number], atol=1e-3)
 
 
 def test_a_still_picture_and_what_fits_no_answer_are_no_evidence() -> None:
     answers = _answers(apart=True)
     still = np.repeat(FIRST[None], 5, axis=0)
-    np.testing.assert_allclose(candidate_evidence(still, FIRST, answers), 0, atol=1e-6)
+    np.testing.assert_allclose(_evidence(still, answers), 0, atol=1e-6)
     elsewhere = still.copy()
     elsewhere[1:, 16:] = 0
-    np.testing.assert_allclose(candidate_evidence(elsewhere, FIRST, answers), 0, atol=1e-6)
+    np.testing.assert_allclose(_evidence(elsewhere, answers), 0, atol=1e-6)
 
 
 def test_evidence_is_never_negative() -> None:
     answers = _answers(apart=False)
     brighter = np.full_like(answers[0], 255)
-    assert (candidate_evidence(brighter, FIRST, answers) >= 0).all()
+    assert (_evidence(brighter, answers) >= 0).all()
 
 
 def test_effective_number() -> None:
