@@ -61,7 +61,7 @@ def _rate(count: int, *, runs: int) -> Rate:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        ends = np.sort([path.stat().st_mtime for path in Path(name, "manifests", "runs").glob("*.json")])
+        ends = np.sort([path.stat().st_mtime for path in Path(name, "manifests", "runs").glob("*.parquet")])
     assert len(ends) == runs
     return Rate((runs - count) / (ends[-1] - ends[count - 1]), runs / (ends[-1] - started))
 
