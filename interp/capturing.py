@@ -25,6 +25,7 @@ from interp.spec import DEFAULT
 from interp.stream import Stream
 from interp.worlds import worlds
 from store import CaptureSpec, Run, RunExists, Sample, SamplerSettings, Score, dims
+from store.encodings import Quantised
 
 _STREAM = {False: {"budget": 256 << 20, "writers": 1}, True: {"budget": 4 << 30, "writers": 4}}
 """How blocks leave a CPU and a GPU: a GPU makes them faster than one thread writes."""
@@ -294,10 +295,10 @@ class _ScoredSink:
         """What was scored, by step."""
         return sorted(self._scores, key=lambda score: score.step or 0)
 
-    def write(self, site: str, reduction: str, index: dict[str, int], block: NDArray[np.generic]) -> None:
+    def write(self, site: str, reduction: str, index: dict[str, int], block: NDArray[np.generic] | Quantised) -> None:
         """See `interp.stream.Sink`."""
         self._writer.write(site, reduction, index, block)
-        if (site, reduction) == ("x0_hat", "pixels"):
+        if (site, reduction) == ("x0_hat", "pixels") and not isinstance(block, Quantised):
             step = self._steps[site, reduction][index[dims.STEP]]
             found = _scores(self._sample, block.astype(np.uint8, copy=False), step=step)
             with self._lock:

@@ -10,6 +10,7 @@ import torch
 from interp.adapters import ModelAdapter
 from interp.errors import InterpError
 from interp.planning import ArrayPlan, Plan
+from interp.quantising import encoded
 from interp.sites import StepSite, StepValues
 from interp.stream import Stream
 from store import dims
@@ -103,7 +104,7 @@ class _Array:
             lead[dims.LAYER] = self._layer[layer]
         self._filled += 1
         if self.plan.reduction.by_cell:
-            self._stream.put(self.plan, {dims.STEP: self._step[step], **lead}, cell)
+            self._stream.put(self.plan, {dims.STEP: self._step[step], **lead}, encoded(self.plan, cell))
         else:
             if self._block is None:
                 self._block = cell.new_empty((*self._lead, *self.plan.cell))

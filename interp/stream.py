@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from interp.planning import ArrayPlan
+from interp.quantising import Quantised
+from store import encodings
 
 Tensor = torch.Tensor
 
@@ -24,7 +26,9 @@ Tensor = torch.Tensor
 class Sink(Protocol):
     """Where blocks go: `store.RunWriter`, or a peer in a benchmark."""
 
-    def write(self, site: str, reduction: str, index: dict[str, int], block: NDArray[np.generic]) -> None:
+    def write(
+        self, site: str, reduction: str, index: dict[str, int], block: NDArray[np.generic] | encodings.Quantised
+    ) -> None:
         """Take one block of an array at the positions `index` of its leading axes."""
         ...
 
@@ -32,7 +36,7 @@ class Sink(Protocol):
 class _Block(NamedTuple):
     array: ArrayPlan
     place: dict[str, int]
-    value: Tensor
+    value: Tensor | Quantised
     """On the host; complete when `copied` is."""
     copied: torch.cuda.Event | None
 
@@ -65,7 +69,7 @@ class Stream:
             for number in range(writers)
         ]
 
-    def put(self, array: ArrayPlan, index: dict[str, int], value: Tensor) -> None:
+    def put(self, array: ArrayPlan, index: dict[str, int], value: Tensor | Quantised) -> None:
         """Queue one block; `value` must not change afterwards.
 
         Raises:
@@ -76,10 +80,16 @@ class Stream:
             self._raise()
             self._bytes += value.nbytes
             self.peak = max(self.peak, self._bytes)
-        block = _Block(array, index, *self._to_host(value.detach()))
+        block = _Block(array, index, *self._both_to_host(value))
         with self._changed:
             self._queue.append(block)
             self._changed.notify_all()
+
+    def _both_to_host(self, value: Tensor | Quantised) -> tuple[Tensor | Quantised, torch.cuda.Event | None]:
+        if not isinstance(value, Quantised):
+            return self._to_host(value.detach())
+        (numbers, _), (scale, copied) = (self._to_host(part) for part in value)
+        return Quantised(numbers, scale), copied  # the scale is copied last
 
     def _to_host(self, value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
         """Begin to copy a value to the host, behind what the device computes now."""
@@ -127,7 +137,7 @@ class Stream:
             try:
                 if block.copied is not None:
                     block.copied.synchronize()
-                self._sink.write(block.array.site.name, block.array.reduction.name, block.place, to_numpy(block.value))
+                self._sink.write(block.array.site.name, block.array.reduction.name, block.place, _as_block(block.value))
             except BaseException as error:  # handed to the thread that runs the model
                 with self._changed:
                     self._error = self._error or error
@@ -137,6 +147,12 @@ class Stream:
             with self._changed:
                 self._bytes -= block.value.nbytes
                 self._changed.notify_all()
+
+
+def _as_block(value: Tensor | Quantised) -> NDArray[np.generic] | encodings.Quantised:
+    if isinstance(value, Quantised):
+        return encodings.Quantised(value.numbers.numpy(), value.scale.numpy())
+    return to_numpy(value)
 
 
 def to_numpy(value: Tensor) -> NDArray[np.generic]:

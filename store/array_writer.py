@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from store import bfloat16, codecs, coordinates, dims, encodings, files, shard, token_stats
 from store.codecs import Codec
 from store.coordinates import Coordinate
+from store.encodings import Quantised
 from store.errors import IncompleteRun, InvalidArray
 from store.lossy import Quantiser
 from store.places import Location
@@ -75,10 +76,10 @@ class ArrayWriter:
         files.make_folder(self.folder)
         files.write_new(self.folder / "zarr.json", [self.meta.to_json()])
 
-    def write(self, index: Mapping[str, int], block: NDArray[Any]) -> None:
+    def write(self, index: Mapping[str, int], block: NDArray[Any] | Quantised) -> None:
         """Write one cell; see `RunWriter.write`."""
         cell = self._cell(index)
-        values = self._checked(block)
+        values = self._checked_numbers(block) if isinstance(block, Quantised) else self._checked(block)
         with self._lock:
             if cell in self._begun:
                 raise InvalidArray(f"{self.name} at {dict(index)} was written before; each cell once")
@@ -197,16 +198,18 @@ class ArrayWriter:
             attrs={},
         )
 
-    def _write_files(self, file: str, index: Mapping[str, int], values: NDArray[Any]) -> files.Written:
+    def _write_files(self, file: str, index: Mapping[str, int], values: NDArray[Any] | Quantised) -> files.Written:
         """Write the file of one cell, and that of its scales."""
         if self._quantiser is None or self.scales is None:
+            assert not isinstance(values, Quantised)
             return files.write_new(self.folder / file, shard.encode(values, self.meta))
         chunks: list[NDArray[np.float32]] = []
-        written = files.write_new(self.folder / file, self._quantiser.encode(values, self.meta, chunks))
+        done = isinstance(values, Quantised)
+        parts = shard.encode(values.numbers, self.meta) if done else self._quantiser.encode(values, self.meta, chunks)
+        written = files.write_new(self.folder / file, parts)
         try:
-            sizes = zip(self.scales.meta.dims, self.scales.meta.shape, strict=True)
-            shape = [size for name, size in sizes if name not in self._along]
-            self.scales.write(index, self._quantiser.gather(chunks, self.meta).reshape(shape))
+            scale = values.scale if done else self._quantiser.gather(chunks, self.meta)
+            self.scales.write(index, scale.reshape(self.scales.block))
         except BaseException:
             files.remove(self.folder / file)
             raise
@@ -247,9 +250,27 @@ class ArrayWriter:
             raise InvalidArray(f"{self.name}: {dict(index)} is no file of it; give {ranges}")
         return tuple(int(index.get(name, 0)) for name in self.meta.dims)
 
-    def _checked(self, block: NDArray[Any]) -> NDArray[Any]:
+    @property
+    def block(self) -> tuple[int, ...]:
+        """Shape of what `write` takes."""
         sizes = zip(self.meta.dims, self.meta.shape, strict=True)
-        shape = tuple(size for name, size in sizes if name not in self._along)
+        return tuple(size for name, size in sizes if name not in self._along)
+
+    def _checked_numbers(self, block: Quantised) -> Quantised:
+        if self.scales is None or self.reduction == token_stats.REDUCTION:
+            raise InvalidArray(f"{self.name} takes values, not numbers with a scale")
+        kept = zip((name for name in self.meta.dims if name not in self._along), self.block, strict=True)
+        scale = tuple(1 if name in encodings.WITHIN else size for name, size in kept)
+        found = (block.numbers.dtype, block.numbers.shape, block.scale.dtype, block.scale.shape)
+        if found != (self.meta.numpy, self.block, np.float32, scale):
+            raise InvalidArray(
+                f"{self.name}: a block is {self.meta.dtype} of {self.block} with a scale float32 of {scale}, not "
+                f"{found[0]} of {found[1]} with {found[2]} of {found[3]}"
+            )
+        return block
+
+    def _checked(self, block: NDArray[Any]) -> NDArray[Any]:
+        shape = self.block
         wanted = bfloat16.numpy_dtype(self._dtype)
         if block.shape != shape or block.dtype != wanted:
             hint = " (the bits of bfloat16)" if self._dtype == bfloat16.NAME else ""
@@ -258,8 +279,8 @@ class ArrayWriter:
             )
         return block
 
-    def _measure(self, cell: tuple[int, ...], values: NDArray[Any]) -> list[TokenStats]:
-        if self.reduction != token_stats.REDUCTION:
+    def _measure(self, cell: tuple[int, ...], values: NDArray[Any] | Quantised) -> list[TokenStats]:
+        if self.reduction != token_stats.REDUCTION or isinstance(values, Quantised):
             return []
         labels = self._labels_of(cell)
         floats = bfloat16.to_float32(values) if self._dtype == bfloat16.NAME else values

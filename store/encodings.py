@@ -24,11 +24,12 @@ FLOATS: Final = ("float16", "float32", "float64", bfloat16.NAME)
 """Data types that a lossy encoding takes."""
 
 _STORED: Final[dict[Encoding, str]] = {"int8": "int8", "float8": "uint8"}
-_LARGEST: Final[dict[Encoding, float]] = {"int8": 127.0, "float8": 448.0}
+LARGEST: Final[dict[Encoding, float]] = {"int8": 127.0, "float8": 448.0}
+"""The number that the largest value of a channel becomes."""
 
 _PIECE: Final = 1 << 15
-_NOT_FINITE_INT8: Final = -128
-_NOT_FINITE_FLOAT8: Final = 0x7F
+NOT_FINITE: Final[dict[Encoding, int]] = {"int8": -128, "float8": 0x7F}
+"""The number of what is not finite."""
 
 
 class Quantised(NamedTuple):
@@ -72,7 +73,7 @@ def quantise(encoding: Encoding, values: NDArray[np.float32], axes: tuple[int, .
             finite = np.where(np.isfinite(values), values, np.float32(0))
             largest = np.abs(finite).max(axis=axes, keepdims=True)
             del finite  # as large as the chunk
-        scale = (largest / np.float32(_LARGEST[encoding])).astype(np.float32)
+        scale = (largest / np.float32(LARGEST[encoding])).astype(np.float32)
         # By division, so that the largest number is hit exactly; subnormal scales would overflow their reciprocal.
         ratio = np.divide(values, np.where(scale > 0, scale, np.float32(1)))
         numbers = np.empty(values.shape, _STORED[encoding])
@@ -81,7 +82,7 @@ def quantise(encoding: Encoding, values: NDArray[np.float32], axes: tuple[int, .
         for start in range(0, len(flat), _PIECE):  # what it makes on the way stays in the processor's cache
             target[start : start + _PIECE] = rounded(flat[start : start + _PIECE])
     if not whole:
-        numbers[~np.isfinite(values)] = _NOT_FINITE_INT8 if encoding == "int8" else _NOT_FINITE_FLOAT8
+        numbers[~np.isfinite(values)] = NOT_FINITE[encoding]
     return Quantised(numbers, scale)
 
 
@@ -99,8 +100,8 @@ def restore(encoding: Encoding, numbers: NDArray[Any], scale: NDArray[np.float32
         np.multiply(out, scale, out=out)
         return
     np.multiply(numbers, scale, out=out, casting="unsafe")
-    if numbers.size and numbers.min() == _NOT_FINITE_INT8:
-        out[numbers == _NOT_FINITE_INT8] = np.nan
+    if numbers.size and numbers.min() == NOT_FINITE["int8"]:
+        out[numbers == NOT_FINITE["int8"]] = np.nan
 
 
 @cache
@@ -109,7 +110,7 @@ def float8_values() -> NDArray[np.float32]:
     bits = np.arange(256)
     exponent, mantissa = bits >> 3 & 15, bits & 7
     values = np.where(exponent > 0, np.ldexp(8.0 + mantissa, exponent - 10), np.ldexp(1.0 * mantissa, -9))
-    values[(bits & 0x7F) == _NOT_FINITE_FLOAT8] = np.nan
+    values[(bits & 0x7F) == NOT_FINITE["float8"]] = np.nan
     return np.where(bits & 0x80, -values, values).astype(np.float32)
 
 
@@ -123,7 +124,7 @@ def _round_float8(ratio: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Nearest e4m3 number, ties to even, never beyond the largest."""
     bits = ratio.view(np.uint32)
     sign = (bits >> 24).astype(np.uint8) & np.uint8(0x80)
-    size = np.minimum(np.abs(ratio), np.float32(_LARGEST["float8"]))
+    size = np.minimum(np.abs(ratio), np.float32(LARGEST["float8"]))
     small = size < 2.0**-6  # below the smallest normal number, steps are equal
     steps = np.rint(size * np.float32(512)).astype(np.uint8, casting="unsafe")
     bits = size.view(np.uint32)

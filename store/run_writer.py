@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from store import coordinates, dims, files, manifest
 from store.array_writer import ALONG_STEP, ArrayWriter, Profile
 from store.coordinates import Coordinate
+from store.encodings import Quantised
 from store.errors import IncompleteRun, InvalidArray, RunExists
 from store.layout import Draft, Layout
 from store.places import Location
@@ -111,14 +112,15 @@ class RunWriter:
                 one.create()
                 self._arrays[site, one.reduction] = one
 
-    def write(self, site: str, reduction: str, index: Mapping[str, int], block: NDArray[Any]) -> None:
+    def write(self, site: str, reduction: str, index: Mapping[str, int], block: NDArray[Any] | Quantised) -> None:
         """Write the values of one file, once.
 
         Args:
             site: Of an array that `add_array` announced.
             reduction: Of the same.
             index: Positions (not labels) along the axes `files_along` that the array has.
-            block: The values along the remaining axes, e.g. `[frame, y, x]`, in the array's dtype.
+            block: The values along the remaining axes, e.g. `[frame, y, x]`, in the array's dtype; of a lossy array,
+                its numbers and scales will do, where they were made elsewhere (`encodings.quantise`).
 
         Raises:
             InvalidArray: unknown array, position, shape or dtype, or the cell was written before.

@@ -21,23 +21,24 @@ def tokens(seed: int = 0) -> np.ndarray:
     return (rng.normal(0, 1, (2, 2, 3, 8, 9, 64)) * size).astype(np.float32)
 
 
-def write(acts, values, *, dtype="float32", files_along=("step", "layer"), seed=0, **options) -> str:
+def write(acts, values, *, dtype="float32", files_along=("step", "layer"), seed=0, shape=None, **options) -> str:
     """One run that holds the values as `mlp_out/full`."""
-    labels = {"step": range(values.shape[0]), "layer": range(values.shape[1])}
+    shape = shape or values.shape
+    labels = {"step": range(shape[0]), "layer": range(shape[1])}
     with acts.begin_run(small.run(seed), small.PROVENANCE) as writer:
         writer.add_array(
             "mlp_out",
             "full",
             dims=AXES,
-            shape=values.shape,
+            shape=shape,
             dtype=dtype,
             coords=labels,
             files_along=files_along,
             **options,
         )
-        for place in np.ndindex(*(values.shape[AXES.index(axis)] for axis in files_along)):
+        for place in np.ndindex(*(shape[AXES.index(axis)] for axis in files_along)):
             writer.write("mlp_out", "full", dict(zip(files_along, place, strict=True)), values[place])
-        writer.set_steps(small.infos(values.shape[0]))
+        writer.set_steps(small.infos(shape[0]))
         return writer.commit(1.0)
 
 
@@ -170,3 +171,33 @@ def test_a_default_encoding_is_not_part_of_an_id():
     assert store.CaptureItem.model_validate_json(lossy.canonical()) == lossy
     runs = [small.run(capture=store.CaptureSpec(items=(one,))) for one in (item, lossy)]
     assert runs[0].id != runs[1].id
+
+
+@pytest.mark.parametrize("encoding", ["int8", "float8"])
+def test_numbers_made_elsewhere_are_taken_as_they_are(acts, encoding):
+    values = tokens()
+    made = {place: encodings.quantise(encoding, values[place], (1, 2)) for place in np.ndindex(values.shape[:2])}
+    ids = [write(acts, values, encoding=encoding), write(acts, made, encoding=encoding, seed=1, shape=values.shape)]
+    first, second = ([(array.dtype, array.shards) for array in acts.run(id).arrays] for id in ids)
+    assert first == second
+
+
+def test_numbers_of_another_kind_are_refused(acts):
+    values = tokens()
+    good = encodings.quantise("int8", values[0, 0], (1, 2))
+    fields = {"dims": AXES, "shape": values.shape, "dtype": "float32", "coords": {"step": range(2), "layer": range(2)}}
+    with acts.begin_run(small.run(), small.PROVENANCE) as writer:
+        writer.add_array("q", "full", **fields, files_along=("step", "layer"), encoding="int8")
+        writer.add_array("k", "full", **fields, files_along=("step", "layer"))
+        place = {"step": 0, "layer": 0}
+        for wrong in (
+            good._replace(numbers=good.numbers.view(np.uint8)),
+            good._replace(numbers=good.numbers[1:]),
+            good._replace(scale=good.scale[:, 0]),
+            good._replace(scale=good.scale.astype(np.float64)),
+        ):
+            with pytest.raises(store.InvalidArray, match="a block is int8 of"):
+                writer.write("q", "full", place, wrong)
+        with pytest.raises(store.InvalidArray, match="takes values, not numbers with a scale"):
+            writer.write("k", "full", place, good)
+        writer.write("q", "full", place, good)
