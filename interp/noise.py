@@ -9,9 +9,11 @@ Three processes, all with x̂0 = signal·x_s − sigma·v, where sigma is the co
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import MutableMapping
+from typing import Any, Final, NamedTuple
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from interp.errors import UnsupportedModel
 
@@ -60,7 +62,36 @@ def supported(scheduler: Any) -> None:
         )
 
 
-def level(scheduler: Any, timestep: Tensor) -> Level:
+_HOST: Final[MutableMapping[Tensor, tuple[int, list[float]]]] = WeakTensorKeyDictionary()
+
+
+def on_host(schedule: Tensor) -> list[float]:
+    """Numbers of a scheduler, most often on a GPU: copied once, so that no step waits for what came before it."""
+    if schedule.is_inference():  # has no version, so that a change would not be seen
+        return schedule.flatten().tolist()
+    known = _HOST.get(schedule)
+    if known is None or known[0] != schedule._version:
+        known = _HOST[schedule] = (schedule._version, schedule.flatten().tolist())
+    return known[1]
+
+
+def number(value: Any, schedule: Any) -> float:
+    """A timestep as a number; without waiting for the device where it is an element of `schedule`, as of a loop."""
+    if (
+        isinstance(value, Tensor)
+        and isinstance(schedule, Tensor)
+        and value.numel() == 1
+        and schedule.is_contiguous()
+        and value.dtype is schedule.dtype
+        and value.untyped_storage().data_ptr() == schedule.untyped_storage().data_ptr()
+    ):
+        at = value.storage_offset() - schedule.storage_offset()
+        if 0 <= at < schedule.numel():
+            return float(on_host(schedule)[at])
+    return float(value)
+
+
+def level(scheduler: Any, timestep: float) -> Level:
     """The noise level of the step that `scheduler` has just made.
 
     Args:
@@ -74,7 +105,7 @@ def level(scheduler: Any, timestep: Tensor) -> Level:
         previous = int(timestep) - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
         after = scheduler.alphas_cumprod[previous] if previous >= 0 else scheduler.final_alpha_cumprod
         return _preserving(float(before**0.5), float((1 - before) ** 0.5), float((1 - after) ** 0.5), kind)
-    sigma, following = (float(scheduler.sigmas[scheduler.step_index + shift]) for shift in (-1, 0))
+    sigma, following = (on_host(scheduler.sigmas)[scheduler.step_index + shift] for shift in (-1, 0))
     if scheduler.config.get("invert_sigmas"):  # of a flow that counts from 0 to 1 and predicts x0 − noise
         return Level(1 - sigma, 1 - following, signal=1.0, of_sample=0.0, of_prediction=-1.0)
     if name in FLOW or kind == "flow_prediction":

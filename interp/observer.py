@@ -313,10 +313,11 @@ class Observer:
         given = self._adapter.whole_step(self._calls, self._forward)
         if given is None:
             return None
-        level = noise.level(self.scheduler, given["timestep"])
+        timestep = noise.number(given["timestep"], self.scheduler.timesteps)
+        level = noise.level(self.scheduler, timestep)
         info = StepInfo(
             step=len(self.steps),
-            timestep=float(given["timestep"]),
+            timestep=timestep,
             sigma=level.sigma,
             sigma_next=level.sigma_next,
             expert=self._forward.expert,

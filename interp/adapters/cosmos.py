@@ -61,7 +61,7 @@ class Cosmos(Cosmos2):
         latent, x0_hat = ModelAdapter.given(self, sample, guided, geometry, forward)
         if self._seen:
             latent = torch.cat([x0_hat[:1], latent[1:]])
-        level = noise.level(self.pipeline.scheduler, sample.new_zeros(()))
+        level = noise.level(self.pipeline.scheduler, 0.0)
         velocity = (latent - x0_hat) / level.sigma
         return latent, (velocity - level.of_sample * latent) / level.of_prediction
 
