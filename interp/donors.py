@@ -187,8 +187,8 @@ class _Keep:
     def wants(self, site: str, label: Label) -> bool:
         return any(_asks(need, site, label) for need in self._needs)
 
-    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> None:
-        self._keep(site, label, value_fyxc, text=False)
+    def layer(self, site: str, label: Label, value_bfyxc: Tensor) -> None:
+        self._keep(site, label, value_bfyxc[0], text=False)
 
     def text(self, site: str, label: Label, value_nc: Tensor) -> None:
         self._keep(site, label, value_nc, text=True)
@@ -204,7 +204,7 @@ class _Keep:
         assert isinstance(site, StepSite)
         for need in self._needs:
             if need.site == LATENT and values.info.step in need.steps:
-                kept = site.value(values, None).to("cpu", copy=True)
+                kept = site.value(values.of(0), None).to("cpu", copy=True)
                 self.values[_Key(need.donor, LATENT, values.info.step, None, None)] = kept
         if values.info.step == self._last:
             raise _Enough
@@ -236,7 +236,7 @@ def _captured(needs: list[Need], record: Run, model: Model, acts: store.Activati
             settings=record.settings,
             geometry=model.geometry(record.settings),
             listener=keep,
-            editor=editor,
+            editors=[editor],
             **model.inputs(sample, seed=record.seed, settings=record.settings),
         )
     except _Enough:

@@ -1,14 +1,16 @@
 """Common prefixes computed once: an intervened run begins where it first differs from its clean run.
 
-Until its first change, an intervened run is its clean run, bit for bit. So it may begin at the step of that change,
-from the clean run's stored x_s, and copy what it is to keep of the steps before. That is done where it gives the same
-bits: with a scheduler whose steps follow from x_s alone, and a clean run that holds `latent/full` at that step and,
-exactly, every cell that is wanted of the steps before it. Otherwise the run is made from step 0. So is the first run of
-a model that is not in float32: it tells in which dtype the pipeline holds x_s.
+Until its first change, an intervened run is its clean run: bit for bit, if both are made in batches of one size, and
+else but for rounding (`interp.batching`). So it may begin at the step of that change, from the clean run's stored x_s,
+and copy what it is to keep of the steps before. That is done where it gives the same bits: with a scheduler whose steps
+follow from x_s alone, and a clean run that holds `latent/full` at that step and, exactly, every cell that is wanted of
+the steps before it. Otherwise the run is made from step 0. So is the first run of a model that is not in float32: it
+tells in which dtype the pipeline holds x_s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 import store
 from interp import intervening, noise
+from interp.errors import InterpError
 from interp.interventions import Donor, Need
 from interp.interventions._base import LATENT
 from interp.observer import Start
@@ -54,7 +57,17 @@ def prefix(model: Model, run: Run, wanted: Plan, acts: store.ActivationStore) ->
         return None
     latent = acts.load(LATENT, "full", runs=[run.parent_id], step=first, lazy=False).to_numpy()[0]
     steps = tuple(info for info in entry.steps if info.step < first)
-    return Prefix(run.parent_id, Start(first, torch.from_numpy(latent).to(held_in), steps))
+    return Prefix(run.parent_id, Start(first, torch.from_numpy(latent).to(held_in)[None], steps))
+
+
+def together(prefixes: Sequence[Prefix]) -> Start | None:
+    """Where a batch begins whose runs all begin at one step, with what each has of its own clean run."""
+    if not prefixes:
+        return None
+    first = prefixes[0].start
+    if any(one.start.steps != first.steps for one in prefixes):
+        raise InterpError("runs of a batch begin at other steps or noise levels: they cannot be made together")
+    return first._replace(latent_bfyxc=torch.cat([one.start.latent_bfyxc for one in prefixes]))
 
 
 def begin(model: Model, run: Run, parent: Run, wanted: Plan) -> int:
