@@ -1,9 +1,9 @@
 """Sweeps spread over processes by dask: each worker holds one pipeline and makes batches of runs into the same store.
 
 What travels between processes is small: how to load the model, which store, and the runs' records. A worker that dies
-loses the batch that it was at; it is made again by another one. A worker of several threads completes one batch while
-it generates the next, and never calls its pipeline twice at once. Weights are compared before anything is made, so
-that every worker makes what the sweep has asked for.
+loses the batch that it was at, and the one that it was completing; they are made again by another one. A worker of
+several threads completes one batch while it generates the next, and never calls its pipeline twice at once. Weights are
+compared before anything is made, so that every worker makes what the sweep has asked for.
 """
 
 from __future__ import annotations

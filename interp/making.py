@@ -149,7 +149,7 @@ def _run(
 ) -> tuple[list[NDArray[np.uint8]], tuple[StepInfo, ...]]:
     """The videos of a batch, and its steps."""
     settings = rows[0].run.settings
-    editors = [edits for row in rows if (edits := intervening.edits_of(model, row.run, acts)) is not None]
+    editors = intervening.edits_of(model, [row.run for row in rows], acts)
     prefixes = [row.prefix for row in rows if row.prefix is not None]
     for row, prefix in zip(rows, prefixes, strict=False):
         prefix.copy(plan, row, acts)
