@@ -160,6 +160,29 @@ def test_changed_runs_of_a_batch_are_those_made_one_by_one(
     assert_same(*stores, done.run_ids)
 
 
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many videos each call of the pipeline makes."""
+    found: list[int] = []
+    batch_inputs = interp.Model.batch_inputs
+
+    def counted(self: Any, each: Any, **kwargs: Any) -> Any:
+        found.append(len(each))
+        return batch_inputs(self, each, **kwargs)
+
+    monkeypatch.setattr(interp.Model, "batch_inputs", counted)
+    return found
+
+
+def test_donors_of_a_batch_are_made_together_and_each_once(
+    model: interp.Model, tmp_path: Path, calls: list[int]
+) -> None:
+    """Two samples under two seeds take values of the seed 5: two donors."""
+    patch = [Patch(donor=Donor(seed=5), layers=(1,), steps=(0,))]
+    captured(model, tmp_path / "acts", batch=4, samples=SAMPLES[:2], interventions=patch)
+    assert calls == [2, 4]
+
+
 def test_a_batch_begins_where_its_clean_runs_have_kept_enough(model: interp.Model, tmp_path: Path) -> None:
     """Rows begin together at the step of their change, each from its own clean run."""
     forwards = 0
@@ -180,20 +203,10 @@ def test_a_batch_begins_where_its_clean_runs_have_kept_enough(model: interp.Mode
     assert_same(acts, alone, done.run_ids)
 
 
-def test_arms_that_begin_at_one_step_share_batches(
-    model: interp.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_arms_that_begin_at_one_step_share_batches(model: interp.Model, tmp_path: Path, calls: list[int]) -> None:
     arms = [intervening.planned(model, [NoiseAtStep(steps=(step,), draw=draw)]) for step in (1, 2) for draw in (0, 1)]
     spec = interp.parse(["latent/full"])
     stores: list[store.ActivationStore] = []
-    calls: list[int] = []
-    batch_inputs = interp.Model.batch_inputs
-
-    def counted(self: Any, each: Any, **kwargs: Any) -> Any:
-        calls.append(len(each))
-        return batch_inputs(self, each, **kwargs)
-
-    monkeypatch.setattr(interp.Model, "batch_inputs", counted)
     for name, batch in (("together", 8), ("alone", 1)):
         acts = store.open(tmp_path / name, mode="a")
         asked = {"clean": spec, "child": spec, "into": acts, "seeds": (3,), "settings": settings(model)}
