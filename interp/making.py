@@ -100,8 +100,9 @@ def generated(
 ) -> Iterator[Generated]:
     """Generate a batch in one call of the pipeline, or in one for each step that its runs begin at."""
     by_start: dict[int, list[_Asked]] = {}
-    for sample, run in batch.pairs:
-        prefix = resuming.prefix(model, run, batch.plan, acts) if resume else None
+    runs = [run for _, run in batch.pairs]
+    prefixes = resuming.prefixes(model, runs, batch.plan, acts) if resume else [None] * len(runs)
+    for (sample, run), prefix in zip(batch.pairs, prefixes, strict=True):
         by_start.setdefault(prefix.start.step if prefix else 0, []).append(_Asked(sample, run, prefix))
     for asked in by_start.values():
         yield _generate(model, asked, batch.plan, acts, on_step)
@@ -151,10 +152,10 @@ def _run(
     settings = rows[0].run.settings
     editors = intervening.edits_of(model, [row.run for row in rows], acts)
     prefixes = [row.prefix for row in rows if row.prefix is not None]
-    for row, prefix in zip(rows, prefixes, strict=False):
-        prefix.copy(plan, row, acts)
-    for _ in prefixes[0].start.steps if prefixes else ():
-        on_step(len(rows))
+    if prefixes:
+        resuming.copy(prefixes, rows, plan, acts)
+        for _ in prefixes[0].start.steps:
+            on_step(len(rows))
     output, steps = model.traced.run(
         sites=_layer_sites(plan),
         settings=settings,
