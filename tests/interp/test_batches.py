@@ -288,6 +288,25 @@ def test_a_pipeline_that_makes_one_video_a_call_goes_one_by_one_and_says_why(
     ]
 
 
+def test_a_picture_that_is_repeated_for_all_videos_keeps_runs_alone() -> None:
+    """Wan 2.1 shows the picture to its transformer through an image encoder."""
+    pipeline = tiny.pipeline()
+    assert interp.load(pipeline).adapter.alone is None
+    pipeline.transformer.register_to_config(image_dim=8)
+    assert "repeats one picture" in str(interp.load(pipeline).adapter.alone)
+
+
+def test_runs_that_another_process_has_made_meanwhile_are_left_out(model: interp.Model, tmp_path: Path) -> None:
+    acts = store.open(tmp_path / "acts", mode="a")
+    asked: dict[str, Any] = {"into": acts, "settings": settings(model)}
+    todo = interp.sweep(model, SAMPLES[:1], **asked, seeds=range(4))
+    interp.capture(model, SAMPLES[:1], **asked, seeds=[1, 2, 3])
+    before = {run_id: acts.run(run_id).provenance.started for run_id in acts.run_ids()}
+    assert capturing.make_all(model, [todo], acts, batch=2) == 1
+    assert len(acts.run_ids()) == 4
+    assert {run_id: acts.run(run_id).provenance.started for run_id in before} == before
+
+
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_batch_of_nothing_is_refused(model: interp.Model, tmp_path: Path, size: int) -> None:
     with pytest.raises(interp.BadInput, match=f"a batch of {size} runs makes nothing; give 1 or more"):
