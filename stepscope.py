@@ -141,6 +141,9 @@ def capture(
         str,
         Parameter(help="local, gpus (one process each), dask (processes here) or dask:ADDRESS of a scheduler."),
     ] = "local",
+    batch: Annotated[
+        int, Parameter(help="Runs that one call of the pipeline makes, where it can; each is kept by itself.")
+    ] = 1,
     dry_run: Annotated[
         bool, Parameter(negative="", help="Only say what it would take: bytes, disk and time; loads no weights.")
     ] = False,
@@ -149,7 +152,7 @@ def capture(
     import torch
 
     import interp
-    from interp import catalogue, executors, intervening
+    from interp import batching, catalogue, executors, intervening
 
     samples = _samples(
         world=world,
@@ -167,6 +170,7 @@ def capture(
     chosen = interp.numbers(seeds)
     changes = intervening.parse(intervene or ())
     executors.check(executor)
+    batching.check(batch)
     elsewhere = executor != "local"  # here the weights are only compared, so they stay off the GPU
     runs_on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     on_gpu = executor == "gpus" or (not elsewhere and runs_on.type != "cpu")
@@ -179,6 +183,7 @@ def capture(
     )
     if dry_run and not changes:  # whether a change has a place, its donors say, for whom the weights are compared
         _print_forecast(foreseen, into=into, runs_on=runs_on, dtype=kind)
+        _say(batching.told(sketch, foreseen.missing, size=batch))
         return
     loaded = interp.load(
         model,
@@ -195,7 +200,7 @@ def capture(
     if loaded.recipe and elsewhere:
         loaded.recipe |= {"offload": offload, "device": device}
     settings = loaded.settings(**asked)
-    how: dict[str, Any] = {"into": into, "seeds": chosen, "settings": settings, "executor": executor}
+    how: dict[str, Any] = {"into": into, "seeds": chosen, "settings": settings, "executor": executor, "batch": batch}
     _capture(loaded, samples, wanted, **how, dry_run=dry_run, changes=changes)
 
 
@@ -224,6 +229,9 @@ class Generation:
     executor: Annotated[
         str, Parameter(help="local, gpus (one process each), dask (processes here) or dask:ADDRESS of a scheduler.")
     ] = "local"
+    batch: Annotated[
+        int, Parameter(help="Runs that one call of the pipeline makes, where it can; each is kept by itself.")
+    ] = 1
     dry_run: Annotated[bool, Parameter(negative="", help="Only say what it would cost.")] = False
 
 
@@ -673,12 +681,14 @@ def _capture(
     seeds: tuple[int, ...],
     settings: store.SamplerSettings | None = None,
     executor: str = "local",
+    batch: int = 1,
     dry_run: bool = False,
     changes: tuple[Intervention, ...] = (),
 ) -> interp.Captured:
     """Say what it costs, then capture with a progress bar: clean runs, and with `changes` their children."""
     import interp
     import store
+    from interp import batching
 
     interp.plan(model.adapter, spec, settings or model.settings())  # refused before a folder is made
     acts = store.open(into, mode="a")
@@ -690,10 +700,12 @@ def _capture(
     for todo, kind in zip(found, kinds, strict=True):
         told = _to_make(len(todo.runs), len(todo.missing), steps=todo.steps, plan=todo.plan)
         _say(f"with {', '.join(change.kind for change in kind)}: {told}" if kind else told)
+        if batch > 1:
+            _say(batching.told(model, len(todo.missing), size=batch))
     if dry_run:
         return interp.Captured(tuple(run.id for _, run in found[-1].runs), 0, 0)
     done = [
-        interp.capture(model, samples, spec, **how, interventions=kind, executor=executor, progress=True)
+        interp.capture(model, samples, spec, **how, interventions=kind, executor=executor, batch=batch, progress=True)
         for kind in kinds
     ]
     return done[-1]
@@ -706,10 +718,11 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     import interp
     import store
     from analyses.experiments import Frame
-    from interp import executors, experimenting
+    from interp import batching, executors, experimenting
 
     samples = interp.worlds[of.world].generate(of.n, seed=of.world_seed, difficulty=of.difficulty, split=of.split)
     executors.check(of.executor)
+    batching.check(of.batch)
     model = interp.load(
         of.model,
         dtype=getattr(torch, of.dtype or "bfloat16") if of.dtype or of.executor == "gpus" else None,
@@ -733,9 +746,12 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
         settings=settings,
     )
     sys.stderr.write(f"{todo}; sampled with {settings.scheduler}\n")
+    if of.batch > 1:
+        calls = experimenting.calls(model, todo, batch=of.batch)
+        sys.stderr.write(f"{batching.told(model, len(todo.missing), size=of.batch, calls=calls)}\n")
     if of.dry_run:
         return
-    experimenting.conduct(model, todo, into=acts, executor=of.executor, progress=True)
+    experimenting.conduct(model, todo, into=acts, executor=of.executor, batch=of.batch, progress=True)
     result = asked.compare(acts, runs=todo.run_ids)
     if json_:
         _print_json({"result_id": result.id, **result.record.model_dump(mode="json")})

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 import store
-from interp import executors, intervening, provenance, resuming
+from interp import batching, executors, intervening
 from interp.interventions import Intervention
-from interp.memory import explained
-from interp.model import Model, finished
-from interp.planning import ArrayPlan, Plan, check_room, plan
-from interp.recorder import Recorder
-from interp.sites import LayerSite
+from interp.making import Batch, Finisher, Made, generated
+from interp.model import Model
+from interp.planning import Plan, check_room, plan
 from interp.spec import DEFAULT
-from interp.stream import Stream
-from interp.worlds import worlds
-from store import CaptureSpec, Run, RunExists, Sample, SamplerSettings, Score, dims
-from store.encodings import Quantised
-
-_STREAM = {False: {"budget": 256 << 20, "writers": 1}, True: {"budget": 4 << 30, "writers": 4}}
-"""How blocks leave a CPU and a GPU: a GPU makes them faster than one thread writes."""
+from store import CaptureSpec, Run, Sample, SamplerSettings
 
 
 class Captured(NamedTuple):
@@ -114,6 +101,7 @@ def capture(
     parent: CaptureSpec | None = None,
     progress: bool = False,
     executor: str = "local",
+    batch: int = 1,
 ) -> Captured:
     """Generate samples × seeds and keep what `spec` asks of each run.
 
@@ -134,6 +122,8 @@ def capture(
         progress: Show a bar with the time left.
         executor: Where runs are made: `local` is this process, `gpus` a process for each GPU, `dask` processes of this
             machine, `dask:ADDRESS` the workers of a scheduler, which reach the store under the same path.
+        batch: How many runs one call of the pipeline makes; each is kept by itself, and equal to one made alone but for
+            rounding (`interp.batching`). Where a pipeline makes one video a call, they are made one by one.
 
     Raises:
         InterpError: if the model cannot do what is asked (before anything runs).
@@ -141,6 +131,7 @@ def capture(
         StoreError: if the store cannot be written.
     """
     executors.check(executor)
+    batching.check(batch)
     acts = into if isinstance(into, store.ActivationStore) else store.open(into, mode="a")
     samples = list(samples)
     if interventions:
@@ -149,189 +140,58 @@ def capture(
     todo = sweep(
         model, samples, spec, into=acts, seeds=seeds, settings=settings, interventions=interventions, parent=parent
     )
-    made = make_all(model, todo.missing, acts, executor=executor, progress=progress)
+    made = make_all(model, [todo], acts, executor=executor, progress=progress, batch=batch)
     return Captured(tuple(run.id for _, run in todo.runs), made, len(todo.runs) - made)
 
 
 def make_all(
     model: Model,
-    missing: Sequence[tuple[Sample, Run]],
+    sweeps: Sequence[Sweep],
     acts: store.ActivationStore,
     *,
     executor: str = "local",
     progress: bool = False,
+    batch: int = 1,
 ) -> int:
-    """Make runs that the store lacks, here or on the workers of an executor.
+    """Make the runs of sweeps that the store lacks, each once, here or on the workers of an executor.
 
     Returns:
         How many were made now; others have been made by another process in the meantime.
     """
+    batches = batching.batches(model, [(one.missing, one.plan) for one in sweeps], size=batch)
+    runs = [run for one in batches for _, run in one.pairs]
     made: list[bool] = []
-    steps = sum(run.settings.steps for _, run in missing)
+    steps = sum(one.steps for one in batches)
     with tqdm(total=steps, unit="step", desc="capture", disable=not progress, dynamic_ncols=True) as bar:
 
-        def done(run: Run, now: bool, *, steps: int) -> None:
-            made.append(now)
-            bar.set_postfix_str(f"run {len(made)}/{len(missing)}")
-            bar.update(steps)
+        def done(run: Made) -> None:
+            made.append(run.now)
+            bar.set_postfix_str(f"run {len(made)}/{len(runs)}")
 
-        for sample, _ in missing:
-            acts.put_sample(sample)
+        for one in batches:
+            for sample, _ in one.pairs:
+                acts.put_sample(sample)
         if executor == "local":
-            for sample, run in missing:
-                done(run, make_run(model, sample, run, acts, on_step=bar.update), steps=0)
-        elif missing:
-            spread = partial(done, steps=missing[0][1].settings.steps)
-            executors.spread(executor, model, [run for _, run in missing], into=acts, done=spread)
+            _make_here(model, batches, acts, done, bar)
+        elif batches:
+
+            def ended(run: Made) -> None:
+                bar.update(run.run.settings.steps)
+                done(run)
+
+            executors.spread(executor, model, batches, into=acts, done=ended)
     return sum(made)
 
 
-def make_run(
-    model: Model,
-    sample: Sample,
-    run: Run,
-    acts: store.ActivationStore,
-    *,
-    on_step: Callable[[], object] = lambda: None,
-    resume: bool = True,
-) -> bool:
-    """Generate, trace and write one run.
-
-    Args:
-        model: As the run's record names it.
-        sample: As the run's record names it.
-        run: What is made.
-        acts: The store.
-        on_step: Called behind each step.
-        resume: Take the steps before the first change from the clean run, where that is stored and has kept enough.
-
-    Returns:
-        False where another process has made the same run in the meantime; its result is the same.
-    """
-    try:
-        _make(model, sample, run, plan(model.adapter, run.capture, run.settings), acts, on_step, resume=resume)
-    except RunExists:
-        return False
-    return True
-
-
-def _make(
-    model: Model,
-    sample: Sample,
-    run: Run,
-    plan: Plan,
-    acts: store.ActivationStore,
-    on_step: Callable[[], object],
-    *,
-    resume: bool,
+def _make_here(
+    model: Model, batches: Sequence[Batch], acts: store.ActivationStore, done: Callable[[Made], object], bar: tqdm
 ) -> None:
-    started = time.perf_counter()
-    device = model.device  # diffusers goes through all modules to tell it
-    with acts.begin_run(run, provenance.take(device)) as writer:
-        for array in plan.arrays:
-            writer.add_array(
-                array.site.name,
-                array.reduction.name,
-                dims=array.dims,
-                shape=array.shape,
-                dtype=str(array.dtype).removeprefix("torch."),
-                coords=_coords(array),
-                files_along=array.dims[: -len(array.cell)] if array.reduction.by_cell else (dims.STEP,),
-                profile="compact" if array.reduction.compressible else "fast",
-                encoding=array.encoding,
-            )
-        scored = _ScoredSink(writer, sample, plan)
-        with (
-            explained(device, f"{_size(run.settings)} in {model.ref.dtype}"),
-            Stream(scored, **_STREAM[device.type == "cuda"]) as stream,
-        ):
-            prefix = resuming.prefix(model, run, plan, acts) if resume else None
-            editor = intervening.edits_of(model, run, acts)
-            if prefix is not None:
-                prefix.copy(plan, scored, acts)
-                for _ in prefix.start.steps:
-                    on_step()
-            output, steps = model.traced.run(
-                sites=_layer_sites(plan),
-                settings=run.settings,
-                geometry=plan.geometry,
-                listener=Recorder(plan, model.adapter, stream, on_step=on_step),
-                editor=editor,
-                start=prefix.start if prefix is not None else None,
-                **model.inputs(sample, seed=run.seed, settings=run.settings),
-            )
-        video = finished(output).numpy()
-        writer.add_array(
-            "output",
-            "pixels",
-            dims=(dims.FRAME, dims.Y, dims.X, dims.CHANNEL),
-            shape=video.shape,
-            dtype="uint8",
-            coords={},  # frames are numbered by the store
-            profile="compact",
-        )
-        writer.write("output", "pixels", {}, video)
-        writer.set_steps(steps)
-        writer.add_scores([*scored.scores, *_scores(sample, video, step=None)])
-        writer.commit(seconds=time.perf_counter() - started)
+    with Finisher(done) as finisher:
 
+        def on_step(runs: int) -> None:
+            finisher.check()
+            bar.update(runs)
 
-def _size(settings: SamplerSettings) -> str:
-    return f"{settings.frames} frames of {settings.height}×{settings.width}"
-
-
-class _ScoredSink:
-    """Passes blocks on to the writer and scores every decoded x̂0 on its way."""
-
-    def __init__(self, writer: store.RunWriter, sample: Sample, plan: Plan) -> None:
-        self._writer = writer
-        self._sample = sample
-        self._steps = {(a.site.name, a.reduction.name): a.steps for a in plan.arrays}
-        self._lock = threading.Lock()
-        self._scores: list[Score] = []
-
-    @property
-    def scores(self) -> list[Score]:
-        """What was scored, by step."""
-        return sorted(self._scores, key=lambda score: score.step or 0)
-
-    def write(self, site: str, reduction: str, index: dict[str, int], block: NDArray[np.generic] | Quantised) -> None:
-        """See `interp.stream.Sink`."""
-        self._writer.write(site, reduction, index, block)
-        if (site, reduction) == ("x0_hat", "pixels") and not isinstance(block, Quantised):
-            step = self._steps[site, reduction][index[dims.STEP]]
-            found = _scores(self._sample, block.astype(np.uint8, copy=False), step=step)
-            with self._lock:
-                self._scores += found
-
-
-def _scores(sample: Sample, video: NDArray[np.uint8], *, step: int | None) -> list[Score]:
-    """What the sample's world says of a video.
-
-    Nothing for a picture and prompt of the user's own, and nothing for a video of another length or
-    size than the true one: a scorer reads cells and frames.
-    """
-    family = sample.record.family
-    if family not in worlds or sample.video is None or sample.video.shape != video.shape:
-        return []
-    values = worlds[family].score(sample, video)
-    return [Score(scorer=family, metric=metric, value=value, step=step) for metric, value in values.items()]
-
-
-def _layer_sites(plan: Plan) -> list[tuple[LayerSite, list[int]]]:
-    """Which layers of which sites any array of the plan needs."""
-    layers: dict[LayerSite, set[int]] = {}
-    for array in plan.arrays:
-        if isinstance(array.site, LayerSite):
-            layers.setdefault(array.site, set()).update(array.layers)
-    return [(site, sorted(numbers)) for site, numbers in layers.items()]
-
-
-def _coords(array: ArrayPlan) -> dict[str, object]:
-    """Labels of the axes that are no places; the store numbers frames, rows, columns and channels."""
-    coords: dict[str, object] = {dims.STEP: np.array(array.steps)}
-    if array.branches:
-        coords[dims.BRANCH] = np.array(array.branches)
-    if array.layers:
-        coords[dims.LAYER] = np.array(array.layers)
-    return coords | array.reduction.labels()
+        for batch in batches:
+            for part in generated(model, batch, acts, on_step=on_step):
+                finisher.take(part)

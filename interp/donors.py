@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -98,31 +98,55 @@ class Donated:
         return self._values[_Key(need.donor, need.site, where.step, where.branch, where.layer, text=True)]()
 
 
-def provide(needs: Iterable[Need], model: Model, run: Run, acts: store.ActivationStore) -> Donated:
-    """Everything that the interventions of `run` need of other runs.
+def provide(wanted: Sequence[tuple[Run, Iterable[Need]]], model: Model, acts: store.ActivationStore) -> list[Donated]:
+    """Everything that the interventions of some runs need of other runs, for each of them.
 
     What a stored run holds in full and exactly is read when it is used. Each donor of which anything is missing is run
-    once, up to the last step that is needed.
+    once, up to the last step that is needed; donors of several runs go together where they can.
 
     Raises:
         BadIntervention, StoreError: see `source`.
     """
-    by_donor: dict[Donor, list[Need]] = {}
-    for need in needs:
-        by_donor.setdefault(need.donor, []).append(need)
-    values: dict[_Key, Callable[[], Tensor]] = {}
-    for donor, wanted in by_donor.items():
-        record = source(donor, model, run, acts)
-        missing: list[Need] = []
-        for need in wanted:
-            holder = _holder(need, donor, record, model, acts)
-            if holder is None:
-                missing.append(need)
-            else:
-                values |= {key: _reader(key, holder, acts) for key in _keys(need)}
-        if missing:
-            values |= {key: _holding(value) for key, value in _captured(missing, record, model, acts).items()}
-    return Donated(values)
+    values: list[dict[_Key, Callable[[], Tensor]]] = [{} for _ in wanted]
+    missing: list[_Missing] = []
+    for number, (run, needs) in enumerate(wanted):
+        by_donor: dict[Donor, list[Need]] = {}
+        for need in needs:
+            by_donor.setdefault(need.donor, []).append(need)
+        for donor, some in by_donor.items():
+            record = source(donor, model, run, acts)
+            holders = [(need, _holder(need, donor, record, model, acts)) for need in some]
+            for need, holder in holders:
+                if holder is not None:
+                    values[number] |= {key: _reader(key, holder, acts) for key in _keys(need)}
+            if lacking := tuple(need for need, holder in holders if holder is None):
+                missing.append(_Missing(number, lacking, record))
+    for together in _batches(missing, model):
+        records = list({one.record.id: one.record for one in together}.values())
+        made = dict(
+            zip((record.id for record in records), _captured(together[0].needs, records, model, acts), strict=True)
+        )
+        for one in together:
+            values[one.number] |= {key: _holding(value) for key, value in made[one.record.id].items()}
+    return [Donated(of_run) for of_run in values]
+
+
+class _Missing(NamedTuple):
+    """What must be made of a donor."""
+
+    number: int
+    """Of the run that it is for."""
+    needs: tuple[Need, ...]
+    record: Run
+
+
+def _batches(missing: Sequence[_Missing], model: Model) -> list[list[_Missing]]:
+    """Donors that can be run together: clean ones of which the same is needed under the same settings."""
+    found: dict[object, list[_Missing]] = {}
+    for number, one in enumerate(missing):
+        apart = number if one.record.interventions or model.adapter.alone else None
+        found.setdefault((apart, one.needs, one.record.settings.canonical()), []).append(one)
+    return list(found.values())
 
 
 def _keys(need: Need) -> list[_Key]:
@@ -176,12 +200,32 @@ class _Enough(Exception):
     """All that is needed has been seen."""
 
 
-class _Keep:
-    """Keeps what is needed of a donor's run, on the host; a listener of `interp.trace`."""
+class _Together:
+    """A listener of `interp.trace` that keeps what is needed of each donor of a batch."""
 
-    def __init__(self, needs: list[Need]) -> None:
+    def __init__(self, each: Sequence[_Keep]) -> None:
+        self.each = each
+
+    def wants(self, site: str, label: Label) -> bool:
+        return self.each[0].wants(site, label)
+
+    def layer(self, site: str, label: Label, value_bfyxc: Tensor) -> None:
+        for keep, value in zip(self.each, value_bfyxc, strict=True):
+            keep.layer(site, label, value)
+
+    def step(self, values: StepValues) -> None:
+        for number, keep in enumerate(self.each):
+            keep.step(values.of(number))
+        if values.info.step == self.each[0].last:
+            raise _Enough
+
+
+class _Keep:
+    """Keeps what is needed of one donor's run, on the host."""
+
+    def __init__(self, needs: Sequence[Need]) -> None:
         self._needs = needs
-        self._last = max(step for need in needs for step in need.steps)
+        self.last = max(step for need in needs for step in need.steps)
         self.values: dict[_Key, Tensor] = {}
 
     def wants(self, site: str, label: Label) -> bool:
@@ -206,8 +250,6 @@ class _Keep:
             if need.site == LATENT and values.info.step in need.steps:
                 kept = site.value(values, None).to("cpu", copy=True)
                 self.values[_Key(need.donor, LATENT, values.info.step, None, None)] = kept
-        if values.info.step == self._last:
-            raise _Enough
 
 
 def _asks(need: Need, site: str, label: Label) -> bool:
@@ -216,31 +258,38 @@ def _asks(need: Need, site: str, label: Label) -> bool:
     )
 
 
-def _captured(needs: list[Need], record: Run, model: Model, acts: store.ActivationStore) -> dict[_Key, Tensor]:
-    """Run a donor as far as it is needed."""
+def _captured(
+    needs: Sequence[Need], records: Sequence[Run], model: Model, acts: store.ActivationStore
+) -> list[dict[_Key, Tensor]]:
+    """Run donors as far as they are needed, in one call of the pipeline; what is needed of each."""
     from interp.editing import Edits
 
-    keep = _Keep(needs)
-    own = intervening.edits_of(model, record, acts)
-    watched = [_watching(need, keep) for need in needs if need.text]
+    keeps = _Together([_Keep(needs) for _ in records])
+    own = intervening.edits_of(model, records, acts) or [Edits([]) for _ in records]
+    editors = [
+        Edits([*edits.edits, *(_watching(need, keep) for need in needs if need.text)], resets=edits.reset_steps)
+        for edits, keep in zip(own, keeps.each, strict=True)
+    ]
     wanted: dict[str, set[int]] = {}
     for need in needs:
         if need.site != LATENT:
             wanted.setdefault(need.site, set()).update(need.layers)
     shown = [(site, sorted(layers)) for name, layers in wanted.items() if isinstance(site := sites[name], LayerSite)]
-    editor = Edits([*(own.edits if own else ()), *watched], resets=own.reset_steps if own else frozenset())
-    sample = acts.sample(record.sample_id)
+    settings = records[0].settings
     try:
         model.traced.run(
             sites=shown,
-            settings=record.settings,
-            geometry=model.geometry(record.settings),
-            listener=keep,
-            editor=editor,
-            **model.inputs(sample, seed=record.seed, settings=record.settings),
+            settings=settings,
+            geometry=model.geometry(settings),
+            listener=keeps,
+            editors=editors,
+            runs=len(records),
+            **model.batch_inputs(
+                [(acts.sample(record.sample_id), record.seed) for record in records], settings=settings
+            ),
         )
     except _Enough:
-        return keep.values
+        return [keep.values for keep in keeps.each]
     raise BadIntervention(f"the donor's run ended before step {max(s for need in needs for s in need.steps)}")
 
 

@@ -1,22 +1,27 @@
-"""Sweeps spread over processes by dask: each worker holds one pipeline and makes whole runs into the same store.
+"""Sweeps spread over processes by dask: each worker holds one pipeline and makes batches of runs into the same store.
 
-What travels between processes is small: how to load the model, which store, and one run's record. A worker that dies
-loses the run that it was at; the run is made again by another one. Weights are compared before anything is made, so
-that every worker makes what the sweep has asked for.
+What travels between processes is small: how to load the model, which store, and the runs' records. A worker that dies
+loses the batch that it was at, and the one that it was completing; they are made again by another one. A worker of
+several threads completes one batch while it generates the next, and never calls its pipeline twice at once. Weights are
+compared before anything is made, so that every worker makes what the sweep has asked for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 import store
+from interp import making
 from interp.errors import BadInput, InterpError
-from store.records import Run
+from interp.making import Batch, Made
+from interp.planning import plan
+from store.records import Run, digest
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -28,7 +33,7 @@ SYNTAX = "local, gpus, dask or dask:ADDRESS of a scheduler, such as dask:tcp://1
 
 
 class WorkerLost(InterpError):
-    """A run that has ended its worker again and again."""
+    """A batch of runs that has ended its worker again and again."""
 
 
 def check(executor: str) -> None:
@@ -46,23 +51,23 @@ def check(executor: str) -> None:
 def spread(
     executor: str,
     model: Model,
-    runs: Sequence[Run],
+    batches: Sequence[Batch],
     *,
     into: store.ActivationStore,
-    done: Callable[[Run, bool], None],
+    done: Callable[[Made], None],
 ) -> None:
-    """Make `runs` on the workers of `executor`; their samples must be in the store.
+    """Make batches of runs on the workers of `executor`; their samples must be in the store.
 
     Args:
         executor: See `SYNTAX`, except `local`.
         model: As `load` returned it; workers load the same.
-        runs: What is made.
+        batches: What is made.
         into: The store, which workers must reach under the same path or address.
-        done: Told of each run, in the order in which they end, and whether it was made now.
+        done: Told of each run, batch by batch in the order in which they end.
 
     Raises:
         BadInput: if workers cannot load the model, or load another one.
-        WorkerLost: if a run ends every worker that tries it.
+        WorkerLost: if a batch ends every worker that tries it.
         InterpError, StoreError: what `capture` raises; runs that were made until then are kept.
     """
     if model.recipe is None:
@@ -74,21 +79,21 @@ def spread(
     except ImportError as error:
         raise BadInput("executors other than local need dask's workers: pip install 'stepscope[cluster]'") from error
     with _client(executor) as client:
-        asked: dict[Any, Run] = {}
-        for run in runs:
-            key = f"stepscope-{run.id}"
-            record = run.model_dump_json()
-            asked[client.submit(make, model.recipe, str(into.path), record, key=key, pure=False)] = run
+        asked: dict[Any, list[Run]] = {}
+        for batch in batches:
+            runs = [run for _, run in batch.pairs]
+            key = f"stepscope-{digest('batch', *(run.id for run in runs))}"
+            records = [run.model_dump_json() for run in runs]
+            asked[client.submit(make, model.recipe, str(into.path), records, key=key, pure=False)] = runs
         try:
             for future in distributed.as_completed(asked, loop=client.loop):
+                runs = asked[future]
                 try:
-                    made = future.result()
+                    now = future.result()
                 except distributed.KilledWorker as error:
-                    raise WorkerLost(
-                        f"run {asked[future].id} has ended every worker that tried it, probably for lack of memory; "
-                        "nothing of it is kept, other runs are"
-                    ) from error
-                done(asked[future], made)
+                    raise WorkerLost(_lost(runs)) from error
+                for run in runs:
+                    done(Made(run, run.id in now))
         finally:
             client.cancel(list(asked))
 
@@ -97,23 +102,39 @@ _held: dict[str, Any] = {}
 """The one model of this process, by its recipe."""
 
 
-def make(recipe: dict[str, Any], path: str, record: str) -> bool:
-    """One run, in a worker.
+_turn = threading.Lock()
+"""Held by the thread of this process that calls the pipeline."""
+
+
+def make(recipe: dict[str, Any], path: str, records: list[str]) -> list[str]:
+    """A batch of runs, in a worker.
 
     Returns:
-        Whether it was made now; False where another process has made it in the meantime.
+        The ids of those that were made now; the others have been made by another process in the meantime.
     """
-    from interp.capturing import make_run
-
-    run = Run.model_validate_json(record)
-    model = _model(recipe)
-    if model.ref != run.model:
+    runs = [Run.model_validate_json(record) for record in records]
+    with _turn:
+        model = _model(recipe)
+        ref = model.ref
+    if ref != runs[0].model:
         raise BadInput(
-            f"a worker loaded {model.ref.id} with weights {model.ref.weight_hash[:12]} as {model.ref.dtype}; "
-            f"the sweep asks for {run.model.weight_hash[:12]} as {run.model.dtype}; give --dtype, or the same files"
+            f"a worker loaded {ref.id} with weights {ref.weight_hash[:12]} as {ref.dtype}; "
+            f"the sweep asks for {runs[0].model.weight_hash[:12]} as {runs[0].model.dtype}; give --dtype, or the same "
+            "files"
         )
     acts = store.open(path, mode="a")
-    return make_run(model, acts.sample(run.sample_id), run, acts)
+    pairs = tuple((acts.sample(run.sample_id), run) for run in runs)
+    batch = Batch(pairs, plan(model.adapter, runs[0].capture, runs[0].settings))
+    return [made.run.id for made in making.make(model, batch, acts, one_by_one=_turn) if made.now]
+
+
+def _lost(runs: Sequence[Run]) -> str:
+    what = f"run {runs[0].id}" if len(runs) == 1 else f"the batch of {len(runs)} runs that begins with {runs[0].id}"
+    smaller = "; ask for a smaller --batch" if len(runs) > 1 else ""
+    return (
+        f"{what} has ended every worker that tried it, probably for lack of memory; nothing of it is kept, other runs "
+        f"are{smaller}"
+    )
 
 
 def _model(recipe: dict[str, Any]) -> Model:
@@ -128,7 +149,7 @@ def _model(recipe: dict[str, Any]) -> Model:
 
 @contextlib.contextmanager
 def _client(executor: str) -> Iterator[Client]:
-    """Workers with one thread each, so that a pipeline is never called twice at once."""
+    """Workers with a thread that generates a batch and one that completes the batch before."""
     import distributed
 
     if executor.startswith("dask:"):
@@ -147,7 +168,7 @@ def _client(executor: str) -> Iterator[Client]:
         number: {
             "cls": distributed.Nanny,
             "options": {
-                "nthreads": 1,
+                "nthreads": 2,
                 "env": {"OMP_NUM_THREADS": str(threads)}
                 | ({"CUDA_VISIBLE_DEVICES": gpus[number]} if executor == "gpus" else {}),
             },

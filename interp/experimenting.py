@@ -7,10 +7,10 @@ of interventions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import store
-from interp import executors, intervening, resuming
+from interp import batching, executors, intervening, resuming
 from interp.capturing import Sweep, make_all, sweep
 from interp.errors import BadSpec
 from interp.model import Model
@@ -114,15 +114,29 @@ def programme(
     return whole
 
 
+def calls(model: Model, todo: Programme, *, batch: int) -> int:
+    """How many calls of the pipeline the missing runs take in batches of at most `batch`, besides those for donors."""
+    parts = ((todo.clean,), todo.arms)
+    return sum(len(batching.batches(model, [(one.missing, one.plan) for one in part], size=batch)) for part in parts)
+
+
 def conduct(
-    model: Model, todo: Programme, *, into: store.ActivationStore, executor: str = "local", progress: bool = False
+    model: Model,
+    todo: Programme,
+    *,
+    into: store.ActivationStore,
+    executor: str = "local",
+    progress: bool = False,
+    batch: int = 1,
 ) -> int:
     """Make what is missing: clean runs first, as changed runs begin with them. Goes on where it was stopped.
+
+    With a `batch`, runs of different arms that begin at the same step are made together, too.
 
     Returns:
         How many runs were made now.
     """
     executors.check(executor)
-    first = [pair for pair in todo.missing if not pair[1].interventions]
-    changed = [pair for pair in todo.missing if pair[1].interventions]
-    return sum(make_all(model, runs, into, executor=executor, progress=progress) for runs in (first, changed))
+    batching.check(batch)
+    how: dict[str, Any] = {"executor": executor, "progress": progress, "batch": batch}
+    return make_all(model, [todo.clean], into, **how) + make_all(model, todo.arms, into, **how)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from interp.editing import Edits
 from interp.errors import BadIntervention
 from interp.interventions import Intervention, LatentEdit, Scope, interventions
-from interp.interventions._base import XsIntervention
+from interp.interventions._base import Given, XsIntervention
 from interp.spec import numbers
 from store.records import Json, Run
 
@@ -150,17 +150,25 @@ def begins(model: Model, run: Run) -> int:
     return min((from_json(one).begins(scope) for one in run.interventions), default=run.settings.steps - 1)
 
 
-def edits_of(model: Model, run: Run, acts: store.ActivationStore) -> Edits | None:
-    """The edits of a run, its donors' values read or made; None where it has no interventions."""
+def edits_of(model: Model, runs: Sequence[Run], acts: store.ActivationStore) -> list[Edits]:
+    """The edits of each run of a batch, their donors' values read or made; none where no run has interventions."""
     from interp import donors
 
-    if not run.interventions:
-        return None
-    scope = scope_of(model, run)
-    wanted = [from_json(one) for one in run.interventions]
-    for one in wanted:
-        one.check(scope)
-    given = donors.provide([need for one in wanted for need in one.needs(scope)], model, run, acts)
+    if not any(run.interventions for run in runs):
+        return []
+    scopes = [scope_of(model, run) for run in runs]
+    wanted = [[from_json(one) for one in run.interventions] for run in runs]
+    for scope, changes in zip(scopes, wanted, strict=True):
+        for one in changes:
+            one.check(scope)
+    needs = [
+        [need for one in changes for need in one.needs(scope)] for scope, changes in zip(scopes, wanted, strict=True)
+    ]
+    given = donors.provide(list(zip(runs, needs, strict=True)), model, acts)
+    return [_edits(*one) for one in zip(wanted, scopes, given, strict=True)]
+
+
+def _edits(wanted: Sequence[Intervention], scope: Scope, given: Given) -> Edits:
     found: list[Any] = []
     resets: set[int] = set()
     for one in wanted:

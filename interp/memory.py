@@ -31,12 +31,13 @@ def keep_pages() -> None:
 
 
 @contextmanager
-def explained(device: torch.device, run: str) -> Iterator[None]:
+def explained(device: torch.device, run: str, *, runs: int = 1) -> Iterator[None]:
     """Turn running out of memory within the block into one line that says what to reduce.
 
     Args:
         device: Where the block runs.
         run: What it makes, for the message: `81 frames of 480×832 in bfloat16`.
+        runs: How many runs it makes together.
 
     Raises:
         OutOfMemory: in the place of what torch raises.
@@ -46,10 +47,12 @@ def explained(device: torch.device, run: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not _ran_out(error):
             raise
+        fewer = f"ask for a smaller --batch than {runs}, for " if runs > 1 else "ask for "
+        kept = f"of these {runs} runs" if runs > 1 else "of this run"
         raise OutOfMemory(
-            f"{_where(device)} ran out of memory while it made {run}; ask for fewer or smaller frames, load with "
+            f"{_where(device)} ran out of memory while it made {run}; {fewer}fewer or smaller frames, load with "
             f"--dtype bfloat16{', --offload model' if device.type == 'cuda' else ''} or --vae-tiling; "
-            "of this run nothing is kept, earlier runs are"
+            f"{kept} nothing is kept, earlier runs are"
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -117,6 +118,11 @@ class Model:
             "output_type": "pt",
         }
 
+    def batch_inputs(self, each: Sequence[tuple[Sample, int]], *, settings: SamplerSettings) -> dict[str, Any]:
+        """Keyword arguments of the pipeline call for runs that are made together, each a sample and a seed."""
+        inputs = [self.inputs(sample, seed=seed, settings=settings) for sample, seed in each]
+        return inputs[0] if len(inputs) == 1 else self.adapter.batched(inputs)
+
     def __repr__(self) -> str:
         parameters = sum(p.numel() for module in self.adapter.denoisers().values() for p in module.parameters())
         size = f"{parameters / 1e6:.1f} M denoiser parameters"
@@ -125,7 +131,12 @@ class Model:
 
 def finished(output: Any) -> torch.Tensor:
     """The video of a pipeline's output (`output_type="pt"`), uint8 `[frame, y, x, channel]` on the CPU."""
-    return to_uint8(videos(output)[0]).permute(0, 2, 3, 1).contiguous().cpu()
+    return all_finished(output)[0]
+
+
+def all_finished(output: Any) -> torch.Tensor:
+    """The videos of a pipeline's output, uint8 `[b, frame, y, x, channel]` on the CPU."""
+    return to_uint8(videos(output)).permute(0, 1, 3, 4, 2).contiguous().cpu()
 
 
 def videos(output: Any) -> Any:

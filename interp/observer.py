@@ -1,10 +1,17 @@
-"""Tells of a run as it happens: labels values by what runs, shows them to a listener, lets an editor change them."""
+"""Tells of runs as they happen: labels values by what runs, shows them to a listener, lets editors change them.
+
+One call of the pipeline makes one video or a batch of them. The rows of a forward are then those of all runs under one
+branch, followed by those under the other where both run in one forward. A listener is shown the values of all runs at
+once, an editor those of its own run.
+
+Shape legend: b runs of the batch, n tokens, f frames, y rows, x columns, c channels.
+"""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -13,7 +20,7 @@ from nnsight.intervention.interleaver import Event, Interleaver, Mediator, Pendi
 from interp import noise
 from interp.adapters import Forward, ModelAdapter, Place
 from interp.attention import Attended, Watch
-from interp.errors import UnsupportedModel
+from interp.errors import InterpError, UnsupportedModel
 from interp.geometry import Geometry
 from interp.recorder import Label
 from interp.sites import LayerSite, StepValues
@@ -32,8 +39,8 @@ class Listener(Protocol):
         """Whether `layer` should be called for this value."""
         ...
 
-    def layer(self, site: str, label: Label, value_fyxc: Any) -> None:
-        """One value of a layer's site: a tensor, or of a site with `attention` an `Attended`."""
+    def layer(self, site: str, label: Label, value_bfyxc: Any) -> None:
+        """One value of a layer's site in all runs: a tensor, or of a site with `attention` an `Attended` for each."""
         ...
 
     def step(self, values: StepValues) -> None:
@@ -52,11 +59,11 @@ class Upcoming(NamedTuple):
     initial: float
     """Standard deviation of the noise that sampling starts from."""
     before: StepValues | None
-    """What the step before it did; None at the first step that runs."""
+    """What the step before it did, of the run that is edited; None at the first step that runs."""
 
 
 class Editor(Protocol):
-    """Who changes values: `interp.editing.Edits`, or a test."""
+    """Who changes values of one run: `interp.editing.Edits`, or a test."""
 
     @property
     def sites(self) -> list[tuple[LayerSite, list[int]]]:
@@ -88,8 +95,8 @@ class Start(NamedTuple):
     """Where a run begins that does not begin at step 0."""
 
     step: int
-    latent_fyxc: Tensor
-    """x_s of this step, in the dtype in which a run from step 0 would have it."""
+    latent_bfyxc: Tensor
+    """x_s of this step, in the dtype in which runs from step 0 would have it."""
     steps: tuple[StepInfo, ...]
     """The steps before it."""
 
@@ -128,15 +135,19 @@ class Observer:
         settings: SamplerSettings,
         geometry: Geometry,
         listener: Listener,
-        editor: Editor | None,
+        editors: Sequence[Editor],
         start: Start | None,
+        runs: int,
     ) -> None:
+        if editors and len(editors) != runs:
+            raise InterpError(f"a batch of {runs} runs needs an editor for each or none, not {len(editors)}")
         self._adapter = adapter
         self._sites = sites
         self._settings = settings
         self._geometry = geometry
         self._listener = listener
-        self._editor = editor
+        self._editors = tuple(editors)
+        self._runs = runs
         self.start = start
         self.scheduler: Any = adapter.pipeline.scheduler
         """Which scheduler was called last: the pipeline's, or a copy of it."""
@@ -178,7 +189,11 @@ class Observer:
 
     def workers(self) -> list[Worker]:
         """One for each location that the editor may change."""
-        edited = self._editor.sites if self._editor else []
+        wanted: dict[LayerSite, set[int]] = {}
+        for editor in self._editors:
+            for site, layers in editor.sites:
+                wanted.setdefault(site, set()).update(layers)
+        edited = [(site, sorted(layers)) for site, layers in wanted.items()]
         return [
             Worker(f"{location}.{slot}", self._edit(site, layer, slot))
             for expert, denoiser in self._adapter.denoisers().items()
@@ -205,14 +220,20 @@ class Observer:
         def show(value: Any) -> None:
             args, kwargs = value
             given = signature.bind_partial(None, *args, **kwargs).arguments  # None for self
-            self._forward = Forward(expert, self.context, self._adapter.rows(given), self._forwards, given)
+            rows, left = divmod(self._adapter.rows(given), self._runs)
+            if left:
+                raise UnsupportedModel(
+                    f"a forward of {type(self._adapter.pipeline).__name__} has {self._adapter.rows(given)} rows for "
+                    f"{self._runs} videos: it does not make them side by side; ask for --batch 1"
+                )
+            self._forward = Forward(expert, self.context, rows, self._forwards, given)
             self._branches = self._adapter.branches(self._forward)
             self._forwards += 1
 
         return show
 
     def _labels(self, layer: int) -> list[Label]:
-        """What runs now, for each row of the forward."""
+        """What runs now, for each row that a run has in the forward."""
         assert self._forward is not None
         return [Label(len(self.steps), branch, self._forward.expert, layer) for branch in self._branches]
 
@@ -221,22 +242,26 @@ class Observer:
 
         def change(value: Any) -> Any:
             assert self._forward is not None
-            assert self._editor is not None
-            editor, labels = self._editor, self._labels(layer)
-            if not any(editor.wants(site.name, label) for label in labels):
+            labels = self._labels(layer)
+            if not any(editor.wants(site.name, label) for editor in self._editors for label in labels):
                 return value
+            rows = [(editor, label) for label in labels for editor in self._editors]
             geometry, place = self._geometry, Place(site.name, layer, self._forward)
             hidden = self._adapter.hidden(value, slot)
             changed = written(
                 hidden,
                 lambda raw: self._adapter.tokens(raw, geometry, place),
-                lambda grid: _rows(grid, [editor.layer(site.name, at, grid[row]) for row, at in enumerate(labels)]),
+                lambda grid: _rows(
+                    grid, [editor.layer(site.name, at, grid[row]) for row, (editor, at) in enumerate(rows)]
+                ),
             )
             if layer in self._adapter.text_layers(site.name):
                 changed = written(
                     changed,
                     lambda raw: self._adapter.text_tokens(raw, geometry),
-                    lambda text: _rows(text, [editor.text(site.name, at, text[row]) for row, at in enumerate(labels)]),
+                    lambda text: _rows(
+                        text, [editor.text(site.name, at, text[row]) for row, (editor, at) in enumerate(rows)]
+                    ),
                 )
             return value if changed is hidden else self._adapter.replaced(value, slot, changed)
 
@@ -250,8 +275,8 @@ class Observer:
                 return
             hidden = self._adapter.hidden(value, slot)
             grid = self._adapter.tokens(hidden, self._geometry, Place(site.name, layer, self._forward))
-            for row, label in enumerate(labels):
-                self._listener.layer(site.name, label, grid[row])
+            for rows, label in zip(grid.split(self._runs), labels, strict=True):
+                self._listener.layer(site.name, label, rows)
 
         return show
 
@@ -261,7 +286,7 @@ class Observer:
             labels = self._labels(layer)
             if any(self._listener.wants(site.name, label) for label in labels):
                 place = Place(site.name, layer, self._forward)
-                self._watching = _Attention(self._adapter, self._geometry, self._listener, place, labels)
+                self._watching = _Attention(self._adapter, self._geometry, self._listener, place, labels, self._runs)
                 self._watching.__enter__()
 
         return show
@@ -281,7 +306,7 @@ class Observer:
     def _denoiser_ends(self, value: Any) -> None:
         assert self._forward is not None
         predicted = self._adapter.predicted(value, self._geometry, self._forward)
-        self._predicted.update(zip(self._branches, predicted, strict=True))
+        self._predicted.update(zip(self._branches, predicted.split(self._runs), strict=True))
 
     def _scheduler_starts(self, value: Any) -> None:
         args, kwargs = value
@@ -333,32 +358,35 @@ class Observer:
         """The first x_s, from what the pipeline has prepared: its latents, or a tuple that begins with them."""
         if isinstance(raw, tuple):
             return (self.drawn(raw[0]), *raw[1:])
-        kind = raw.dtype if self.start is None else self.start.latent_fyxc.dtype
+        kind = raw.dtype if self.start is None else self.start.latent_bfyxc.dtype
         return written(raw.to(kind), self._adapter.prepared, self._first)
 
     def _first(self, raw: Tensor) -> Tensor:
         if self.start is not None:
-            stored = self.start.latent_fyxc
-            raw = self._on_latent(raw, lambda part, first: stored[first:].to(part))
+            stored = self.start.latent_bfyxc
+            raw = self._on_latent(raw, lambda part, first: stored[:, first:].to(part))
         upcoming = Upcoming(len(self.steps), math.nan, math.nan, self._adapter.initial, None)
         return self._edited(raw, upcoming)
 
     def handed_on(self, result: Any) -> Any:
         """What the scheduler returns, with the x_s that the next step starts from as its first part."""
         step = len(self.steps) + 1
-        if self._editor is None or step >= self._settings.steps:
+        if not self._editors or step >= self._settings.steps:
             return result
         values = self._step_over()
         if values is None:
             return result
         sigma = values.info.sigma_next
         upcoming = Upcoming(step, sigma, self._adapter.clean_share(sigma), self._adapter.initial, values)
-        if self._editor.resets(step):
+        resets = {editor.resets(step) for editor in self._editors}
+        if len(resets) > 1:
+            raise InterpError(f"at step {step} the solver forgets its past in some runs of the batch, but not in all")
+        if resets == {True}:
             for scheduler in self._called:
                 noise.forget(scheduler)
         if isinstance(result, tuple):
             # CogVideoX hands the solver's past round through the pipeline, as the second part.
-            rest = tuple(None for _ in result[1:]) if self._editor.resets(step) else result[1:]
+            rest = tuple(None for _ in result[1:]) if resets == {True} else result[1:]
             return (self._edited_whole(result[0], upcoming), *rest)
         result.prev_sample = self._edited_whole(result.prev_sample, upcoming)
         return result
@@ -374,13 +402,19 @@ class Observer:
         return changed[-1]
 
     def _edited(self, raw: Tensor, upcoming: Upcoming) -> Tensor:
-        if self._editor is None:
+        if not self._editors:
             return raw
-        editor = self._editor
-        return self._on_latent(raw, lambda part, first: editor.latent(upcoming, part, first))
+        before = upcoming.before
+        own = [upcoming._replace(before=before and before.of(run)) for run in range(self._runs)]
+
+        def edited(part_bfyxc: Tensor, first: int) -> Tensor:
+            rows = zip(self._editors, own, part_bfyxc, strict=True)
+            return _rows(part_bfyxc, [editor.latent(known, row, first) for editor, known, row in rows])
+
+        return self._on_latent(raw, edited)
 
     def _on_latent(self, raw: Tensor, change: Callable[[Tensor, int], Tensor]) -> Tensor:
-        """Change the part of a latent that the pipeline does not hold fixed; `change` is told its first frame."""
+        """Change the part of latents that the pipeline does not hold fixed; `change` is told its first frame."""
         held = self._adapter.held
         return written(raw, lambda value: self._adapter.moving(value, self._geometry), lambda part: change(part, held))
 
@@ -395,18 +429,27 @@ class _Attention(Watch):
     """One self-attention while it runs: its rows are shown as they go into the softmax, in one call or several."""
 
     def __init__(
-        self, adapter: ModelAdapter, geometry: Geometry, listener: Listener, place: Place, labels: list[Label]
+        self,
+        adapter: ModelAdapter,
+        geometry: Geometry,
+        listener: Listener,
+        place: Place,
+        labels: list[Label],
+        runs: int,
     ) -> None:
         super().__init__(self._called)
         self._adapter, self._geometry, self._listener, self._place = adapter, geometry, listener, place
-        self._labels = labels
+        self._labels, self._runs = labels, runs
+        self._rows: list[Attended] = []
+        """Those of the label that is being completed."""
         self._seen = 0
 
     def check(self) -> None:
         """Refuse an attention that did not go through PyTorch's softmax attention, or not as often as it has rows."""
-        if self._seen != len(self._labels):
+        if self._seen != len(self._labels) * self._runs:
             raise UnsupportedModel(
-                f"the self-attention of layer {self._place.layer} showed {self._seen} of {len(self._labels)} rows; "
+                f"the self-attention of layer {self._place.layer} showed {self._seen} of "
+                f"{len(self._labels) * self._runs} rows; "
                 "pattern needs PyTorch's scaled_dot_product_attention: set the attention backend to native"
             )
 
@@ -430,8 +473,11 @@ class _Attention(Watch):
             raise UnsupportedModel(f"the self-attention of layer {self._place.layer} has keys that are no video tokens")
         mask = None if attn_mask is None else attn_mask[(None,) * (4 - attn_mask.ndim)]
         for at_fyx in at_bfyx:
-            label = self._labels[self._seen]
+            label = self._labels[self._seen // self._runs]
             self._seen += 1
             if self._listener.wants(self._place.site, label):
                 used = query.shape[-1] ** -0.5 if scale is None else scale
-                self._listener.layer(self._place.site, label, Attended(query, key, mask, used, at_fyx))
+                self._rows.append(Attended(query, key, mask, used, at_fyx))
+                if len(self._rows) == self._runs:
+                    self._listener.layer(self._place.site, label, tuple(self._rows))
+                    self._rows = []

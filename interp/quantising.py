@@ -33,14 +33,18 @@ class Quantised(NamedTuple):
 
 
 def encoded(plan: ArrayPlan, cell: Tensor) -> Tensor | Quantised:
-    """What leaves the device of a cell: the cell, or where its array is a lossy one and its device a GPU, its numbers.
+    """What leaves the device of a cell of each run, `[b, …]`: the cell, or its numbers where its array is a lossy one.
 
     Small cells, and those on a CPU, are left to the store.
     """
     if plan.encoding == "exact" or not plan.reduction.by_cell or cell.device.type == "cpu":
         return cell
-    axes = tuple(axis for axis, name in enumerate(plan.reduction.dims) if name in (dims.Y, dims.X))
-    return quantise(plan.encoding, cell, axes)
+    return quantise(plan.encoding, cell, within(plan))
+
+
+def within(plan: ArrayPlan) -> tuple[int, ...]:
+    """The axes `y` and `x` of a cell `[b, …]`."""
+    return tuple(axis for axis, name in enumerate(plan.reduction.dims, start=1) if name in (dims.Y, dims.X))
 
 
 def quantise(encoding: Encoding, values: Tensor, axes: tuple[int, ...]) -> Quantised:
@@ -49,13 +53,15 @@ def quantise(encoding: Encoding, values: Tensor, axes: tuple[int, ...]) -> Quant
     Args:
         encoding: `int8` or `float8`.
         values: Floats of any dtype.
-        axes: Those of `y` and `x`; if the first axis is not among them, it is taken slice by slice, so that what is
-            made on the way stays small.
+        axes: Those of `y` and `x`. What lies before them is taken one by one, so that what is made on the way stays
+            small.
     """
-    if 0 in axes or values.dim() < 2:
+    lead = min(axes)
+    if not lead:
         return _quantise(encoding, values, axes)
-    parts = [_quantise(encoding, part, axes) for part in values.split(1)]
-    return Quantised(torch.cat([part.numbers for part in parts]), torch.cat([part.scale for part in parts]))
+    inner = tuple(axis - lead + 1 for axis in axes)
+    parts = [_quantise(encoding, part, inner) for part in values.flatten(0, lead - 1).split(1)]
+    return Quantised(*(torch.cat(each).unflatten(0, values.shape[:lead]) for each in zip(*parts, strict=True)))
 
 
 def _quantise(encoding: Encoding, values: Tensor, axes: tuple[int, ...]) -> Quantised:

@@ -1,4 +1,7 @@
-"""Takes the labelled values of a trace, reduces them on the device and streams the planned cells out."""
+"""Takes the labelled values of a trace, reduces them on the device and streams the planned cells out.
+
+Shape legend: b runs of the batch, f frames, y rows, x columns, c channels. Blocks leave with the axis b in front.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class Recorder:
     """
 
     def __init__(
-        self, plan: Plan, adapter: ModelAdapter, stream: Stream, *, on_step: Callable[[], object] = lambda: None
+        self, plan: Plan, adapter: ModelAdapter, stream: Stream, *, on_step: Callable[[int], object] = lambda runs: None
     ) -> None:
         self._on_step = on_step
         self._arrays = [_Array(array, adapter, stream) for array in plan.arrays]
@@ -43,10 +46,10 @@ class Recorder:
         for array in self._arrays:
             self._by_site.setdefault(array.plan.site.name, []).append(array)
 
-    def layer(self, site: str, label: Label, value_fyxc: Any) -> None:
-        """One value of a layer's site, `[f, y, x, c]`, or of a site with `attention` an `interp.attention.Attended`."""
+    def layer(self, site: str, label: Label, value_bfyxc: Any) -> None:
+        """One value of a layer's site in all runs, `[b, f, y, x, c]`, or of a site with `attention` a tuple of them."""
         for array in self._by_site[site]:
-            array.add(label.step, label.branch, label.layer, value_fyxc)
+            array.add(label.step, label.branch, label.layer, value_bfyxc)
 
     def wants(self, site: str, label: Label) -> bool:
         """Whether any array keeps this value."""
@@ -62,7 +65,7 @@ class Recorder:
                     if array.has(step, branch, None):
                         array.add(step, branch, None, site.value(values, branch))
             array.flush(step)
-        self._on_step()
+        self._on_step(len(values.latent))
 
 
 class _Array:
@@ -87,15 +90,16 @@ class _Array:
             and (not self._layer or layer in self._layer)
         )
 
-    def add(self, step: int, branch: str | None, layer: int | None, value_fyxc: Any) -> None:
-        """Reduce and keep one cell, if it is planned."""
+    def add(self, step: int, branch: str | None, layer: int | None, value_bfyxc: Any) -> None:
+        """Reduce and keep one cell of each run, if it is planned."""
         if not self.has(step, branch, layer):
             return
-        cell = self.plan.reduction.reduce(value_fyxc, self._adapter)
-        if cell.dtype is not self.plan.dtype or cell.shape != self.plan.cell:
+        cell = self.plan.reduction.reduce(value_bfyxc, self._adapter)
+        if cell.dtype is not self.plan.dtype or cell.shape != (len(value_bfyxc), *self.plan.cell):
             raise InterpError(
                 f"{self.plan.site.name}/{self.plan.reduction.name} was planned as {self.plan.dtype} {self.plan.cell} "
-                f"but the model gave {cell.dtype} {tuple(cell.shape)}: its adapter does not fit this model"
+                f"but the model gave {cell.dtype} {tuple(cell.shape[1:])} in {len(cell)} of {len(value_bfyxc)} runs: "
+                "its adapter does not fit this model"
             )
         lead = {}
         if branch is not None and self._branch:
@@ -107,8 +111,8 @@ class _Array:
             self._stream.put(self.plan, {dims.STEP: self._step[step], **lead}, encoded(self.plan, cell))
         else:
             if self._block is None:
-                self._block = cell.new_empty((*self._lead, *self.plan.cell))
-            self._block[tuple(lead.values())] = cell
+                self._block = cell.new_empty((len(cell), *self._lead, *self.plan.cell))
+            self._block[(slice(None), *lead.values())] = cell
 
     def flush(self, step: int) -> None:
         """Send the block of a finished step, or refuse a step whose cells did not all run."""

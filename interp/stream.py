@@ -123,6 +123,14 @@ class Stream:
         if error is None:
             self._raise()
 
+    def drain(self) -> None:
+        """Wait until everything is written; nothing may be put afterwards.
+
+        Raises:
+            BaseException: what the sink raised.
+        """
+        self.__exit__(None, None, None)
+
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error

@@ -13,7 +13,7 @@ what the model goes on with.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from types import MethodType
@@ -53,25 +53,27 @@ class TracedPipeline:
         settings: SamplerSettings,
         geometry: Geometry,
         listener: Listener,
-        editor: Editor | None = None,
+        editors: Sequence[Editor] = (),
         start: Start | None = None,
+        runs: int = 1,
         **inputs: Any,
     ) -> tuple[Any, tuple[StepInfo, ...]]:
-        """Run the pipeline once.
+        """Run the pipeline once, for one run or for a batch of them.
 
         Args:
             sites: Which sites of which layers to show to the listener.
             settings: As planned; the labels come from what runs.
             geometry: As planned.
             listener: Is told every value and every step, in order.
-            editor: Changes values on their way.
+            editors: Change values on their way, one for each run; none, if nothing changes.
             start: Begin at a later step, with its x_s.
+            runs: How many videos the inputs ask for (`ModelAdapter.batched`).
             **inputs: Keyword arguments of the pipeline.
 
         Returns:
             What the pipeline returned, and all its steps.
         """
-        observer = Observer(self._adapter, sites, settings, geometry, listener, editor, start)
+        observer = Observer(self._adapter, sites, settings, geometry, listener, editors, start, runs)
         workers = observer.workers()
         with _prepared(self._adapter, self._module.scheduler_step, observer), self._envoy.trace(**inputs):
             mediator = Mediator.current("capture")
@@ -143,7 +145,7 @@ def _prepared(adapter: ModelAdapter, scheduler_step: _SchedulerStep, observer: O
         visible = _VisibleStep(scheduler_step, observer, scheduler, adapter)
         stack.enter_context(_replaced(scheduler, "step", visible))
         stack.enter_context(_replaced(scheduler_step, "observer", observer))
-        stack.enter_context(_replaced(pipeline, "prepare_latents", _then(pipeline.prepare_latents, observer.drawn)))
+        stack.enter_context(_replaced(pipeline, "prepare_latents", _drawn(adapter, observer)))
         if observer.start is not None:
             _begin_later(stack, scheduler, observer.start.step)
         for denoiser in adapter.denoisers().values():
@@ -180,12 +182,13 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         del owner.__dict__[name]
 
 
-def _then(function: Callable[..., Any], after: Callable[[Any], Any]) -> Callable[..., Any]:
-    """`function`, and then `after` on what it returns."""
+def _drawn(adapter: ModelAdapter, observer: Observer) -> Callable[..., Any]:
+    """The pipeline's `prepare_latents`, and then what the observer makes of the first x_s."""
+    drawn_by = adapter.pipeline.prepare_latents
 
-    @wraps(function)
+    @wraps(drawn_by)
     def both(*args: Any, **kwargs: Any) -> Any:
-        return after(function(*args, **kwargs))
+        return observer.drawn(adapter.prepare(drawn_by, *args, **kwargs))
 
     return both
 

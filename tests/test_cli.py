@@ -61,10 +61,11 @@ def test_capture_says_what_it_costs_and_goes_on_where_it_stopped(
     words = ["capture", "--into", acts, *FEW, "--seeds", "0-2", "--keep", "resid_post/energy", "--keep", "x0_hat/full"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("interp.load", None)  # no weights are loaded
-        assert run(*words, "--dry-run") == 0
+        assert run(*words, "--batch", "8", "--dry-run") == 0
     said = capsys.readouterr().out
     assert "3 runs, 2 of them in the store already; 1 to make: 2 steps" in said
     assert "MB a run" in said
+    assert "calls of WanImageToVideoPipeline: 1, of up to 8 runs each" in said
     assert "tinywan: WanImageToVideoPipeline" in said
     assert "resid_post/energy" in said
     assert "GB" in next(line for line in said.splitlines() if line.startswith("free at"))

@@ -16,13 +16,15 @@ WORDS = [*NOISE, "--world", "grounding", "--steps", "4", "--at", "0,2", "--noisy
 
 def test_noise_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     acts = tmp_path / "acts"
-    assert run(*WORDS, "--into", acts, "--dry-run") == 0
+    assert run(*WORDS, "--into", acts, "--batch", "6", "--dry-run") == 0
     # Plain at 0 and 2, matched at 2 twice, half doses of both, frame 3 to the end, three quarters, and matched.
     said = capsys.readouterr().err
     assert "20 runs (2 clean, 9 arms), 0 of them in the store already; 20 to make: 66 steps, 14 more taken" in said
     assert "sampled with FlowMatchEulerDiscreteScheduler" in said
+    # 2 clean runs; of the changed ones, 8 begin at step 0, 6 at step 1 and 4 at step 2.
+    assert "calls of WanImageToVideoPipeline: 5, of up to 6 runs each" in said
     assert store.open(acts).run_ids() == []
-    assert run(*WORDS, "--into", acts, "--json") == 0
+    assert run(*WORDS, "--into", acts, "--batch", "6", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["verdict"] == "inconclusive"
     assert "n = 2 samples" in found["finding"]
@@ -46,6 +48,7 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert "latent frame 7 cannot be changed" in refused(capsys, *words, *four, "--noisy-frames", "7")
     assert "no world 'gronding'" in refused(capsys, *words, "--world", "gronding")
     assert "4 denoising steps or more" in refused(capsys, *words, "--world", "grounding", "--steps", "3")
+    assert "a batch of 0 runs makes nothing" in refused(capsys, *words, *four, "--batch", "0")
     assert "no executor 'slurm'" in refused(capsys, *words, *four, "--executor", "slurm")
     assert not (tmp_path / "acts").exists()
 

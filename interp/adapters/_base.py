@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import PIL.Image
@@ -32,7 +32,7 @@ class Forward(NamedTuple):
     context: str | None
     """Name of the `cache_context` under which the pipeline called it, if any."""
     rows: int
-    """Rows of its batch."""
+    """Rows of its batch that belong to each run: with 2, those of all runs under one branch, then under the other."""
     number: int
     """Forwards that this step had before it."""
     inputs: Mapping[str, Any]
@@ -106,6 +106,8 @@ class ModelAdapter(ABC):
     """Whether x_s is x0 + sigma·noise though its scheduler, a flow's, does not say so."""
     joint: ClassVar[bool] = False
     """Whether other tokens than the video's, text or a history, are among the keys of self-attention."""
+    singles: ClassVar[Mapping[str, str]] = {}
+    """Pipelines of which a call can make one video only, and why."""
     head_axis: ClassVar[int] = 2
     """Axis of the heads in a value of four axes: 1 for `[b, head, n, d]`, 2 for `[b, n, head, d]`."""
 
@@ -169,16 +171,47 @@ class ModelAdapter(ABC):
     def inputs(self, sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
         """Keyword arguments of the pipeline call, without generator and output type."""
 
+    @property
+    def alone(self) -> str | None:
+        """Why a call of this pipeline can make one video only; None where it makes several, each as by itself."""
+        return self.singles.get(type(self.pipeline).__name__)
+
+    def batched(self, each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Keyword arguments of one call that makes the videos of several: of `inputs`, with generator and output type.
+
+        Prompts and generators become lists, so that each video is drawn as by itself, and pictures one tensor; the rest
+        is the same in all.
+        """
+        joined = dict(each[0])
+        for name in {"prompt", "negative_prompt", "generator"} & set(joined):
+            joined[name] = [one[name] for one in each]
+        if "image" in joined:
+            joined["image"] = self.pictures([one["image"] for one in each], joined)
+        return joined
+
+    def pictures(self, images: Sequence[PIL.Image.Image], inputs: Mapping[str, Any]) -> Any:
+        """First frames of a batch as the pipeline takes them.
+
+        As a tensor `[b, 3, y, x]` in 0-1, resized as the pipeline resizes one, which then leaves it as it is.
+        """
+        processor = self.pipeline.video_processor
+        fitted = [processor.resize(image, inputs["height"], inputs["width"]) for image in images]
+        return processor.numpy_to_pt(processor.pil_to_numpy(fitted))
+
+    def prepare(self, drawn_by: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What `prepare_latents` of the pipeline returns, `drawn_by` with these arguments."""
+        return drawn_by(*args, **kwargs)
+
     def guidance(self, settings: SamplerSettings, expert: str) -> float:
         """The guidance scale in force while `expert` runs; 1.0 where only the cond branch runs."""
         return 1.0 if self.layout == "cond" else max(settings.guidance, 1.0)
 
     def rows(self, given: Mapping[str, Any]) -> int:
-        """Rows of the batch that a denoiser is given, by the names of its parameters."""
+        """Rows of the batch that a denoiser is given, by the names of its parameters; of all runs."""
         return len(given["hidden_states"])
 
     def branches(self, forward: Forward) -> tuple[str, ...]:
-        """Which branch each batch row of a forward belongs to.
+        """Which branch each row of a forward belongs to; of a batch, the rows of its runs follow each other.
 
         Raises:
             UnsupportedModel: if the pipeline does not run as its family does in this version of diffusers.
@@ -215,9 +248,10 @@ class ModelAdapter(ABC):
         return latent
 
     def moving(self, latent: Tensor, geometry: Geometry) -> Tensor:
-        """The frames of a latent of the sampler that are denoised `[f, y, x, c]` (a view): all but those `held`."""
-        grid = self.latent(latent, geometry)[0, ..., : geometry.latent_channels]
-        return grid[self.held - (geometry.latent.frames - len(grid)) :]  # the scheduler may not see what is held
+        """The frames of a latent of the sampler that are denoised `[b, f, y, x, c]` (a view): all but those `held`."""
+        grid = self.latent(latent, geometry)[..., : geometry.latent_channels]
+        unseen = geometry.latent.frames - grid.shape[1]  # the scheduler may not see what is held
+        return grid[:, self.held - unseen :]
 
     def clean_share(self, sigma: float) -> float:
         """Coefficient of x0 in x_s at the noise level `sigma`."""
@@ -259,19 +293,19 @@ class ModelAdapter(ABC):
         return calls[-1]
 
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
-        """x_s and the guided prediction `[f, y, x, c]` of a whole step, from what the scheduler was given.
+        """x_s and the guided prediction `[b, f, y, x, c]` of a whole step, from what the scheduler was given.
 
         Where a pipeline holds cells fixed, x_s has the value that it imposes and the prediction is 0.
         """
-        return self.latent(sample, geometry)[0], self.latent(guided, geometry)[0]
+        return self.latent(sample, geometry), self.latent(guided, geometry)
 
     def latent(self, latent: Tensor, geometry: Geometry) -> Tensor:
         """A latent video of the sampler as `[b, f, y, x, c]` (a view)."""
         return latent.permute(0, 2, 3, 4, 1)
 
     @abstractmethod
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
-        """Pixels `[f, y, x, 3]` of one latent video, in 0-1, exactly as the pipeline decodes its result."""
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
+        """Pixels `[b, f, y, x, 3]` of latent videos, in 0-1, exactly as the pipeline decodes its results."""
 
     @property
     def width(self) -> int:
@@ -354,13 +388,13 @@ def check_single(settings: SamplerSettings) -> None:
 
 
 def held_first(held: Tensor, latent: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
-    """x_s and guided velocity `[f, y, x, c]` behind frames that are held fixed: their velocity is 0."""
-    return torch.cat([held.to(latent), latent]), torch.cat([velocity.new_zeros(held.shape), velocity])
+    """x_s and guided velocity `[b, f, y, x, c]` behind frames that are held fixed: their velocity is 0."""
+    return torch.cat([held.to(latent), latent], dim=1), torch.cat([velocity.new_zeros(held.shape), velocity], dim=1)
 
 
 def pixels(pipeline: Any, video: Tensor) -> Tensor:
-    """Pixels `[f, y, x, 3]`, in 0-1, of one decoded video `[1, 3, f, y, x]`."""
-    return pipeline.video_processor.postprocess_video(video, output_type="pt")[0].permute(0, 2, 3, 1)
+    """Pixels `[b, f, y, x, 3]`, in 0-1, of decoded videos `[b, 3, f, y, x]`."""
+    return pipeline.video_processor.postprocess_video(video, output_type="pt").permute(0, 1, 3, 4, 2)
 
 
 def question(sample: Sample, settings: SamplerSettings) -> dict[str, Any]:

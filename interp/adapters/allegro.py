@@ -21,6 +21,7 @@ class Allegro(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("AllegroPipeline",)
+    singles: ClassVar[Mapping[str, str]] = {"AllegroPipeline": "its VAE decodes one video at a time"}
     modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2", q="to_q", k="to_k")
     layout: ClassVar[Layout] = "batch"
 
@@ -55,10 +56,10 @@ class Allegro(ModelAdapter):
         """See `ModelAdapter.inputs`."""
         return question(sample, settings)
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         pipeline, vae = self.pipeline, self.pipeline.vae
-        video = pipeline.decode_latents(latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None])
+        video = pipeline.decode_latents(latent_bfyxc.to(vae.device, vae.dtype).permute(0, 4, 1, 2, 3))
         return pixels(pipeline, video)
 
     @property

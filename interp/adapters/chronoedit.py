@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from interp.adapters import adapters
@@ -21,6 +22,7 @@ class ChronoEdit(Wan):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("ChronoEditPipeline",)
+    singles: ClassVar[Mapping[str, str]] = {"ChronoEditPipeline": "it repeats one picture for all videos of a call"}
     layout: ClassVar[Layout] = "order"
 
     def defaults(self) -> dict[str, Any]:

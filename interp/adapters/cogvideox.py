@@ -83,11 +83,11 @@ class CogVideoX(ModelAdapter):
         """See `ModelAdapter.latent`."""
         return latent.permute(0, 1, 3, 4, 2)
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         pipeline = self.pipeline
-        kept = latent_fyxc[self.patch[0] - 1 :].to(pipeline.vae.device, pipeline.vae.dtype)
-        video = pipeline.decode_latents(kept.permute(0, 3, 1, 2)[None])
+        kept = latent_bfyxc[:, self.patch[0] - 1 :].to(pipeline.vae.device, pipeline.vae.dtype)
+        video = pipeline.decode_latents(kept.permute(0, 1, 4, 2, 3))
         return pixels(pipeline, video)
 
     @property

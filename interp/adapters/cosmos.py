@@ -29,6 +29,7 @@ class Cosmos(Cosmos2):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("CosmosTextToWorldPipeline", VIDEO)
+    singles: ClassVar[Mapping[str, str]] = {VIDEO: "it takes one video or picture a call"}
 
     def defaults(self) -> dict[str, Any]:
         """The pipelines' own defaults (704×1280, 121 frames, 36 steps, guidance 7)."""
@@ -60,15 +61,15 @@ class Cosmos(Cosmos2):
         """See `ModelAdapter.given`; the prediction is the one that x̂0 would follow from."""
         latent, x0_hat = ModelAdapter.given(self, sample, guided, geometry, forward)
         if self._seen:
-            latent = torch.cat([x0_hat[:1], latent[1:]])
+            latent = torch.cat([x0_hat[:, :1], latent[:, 1:]], dim=1)
         level = noise.level(self.pipeline.scheduler, 0.0)
         velocity = (latent - x0_hat) / level.sigma
         return latent, (velocity - level.of_sample * latent) / level.of_prediction
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`; mean and spread of latents are those of each frame."""
         vae = self.pipeline.vae
-        latent = latent_fyxc.to(vae.device).permute(3, 0, 1, 2)[None]
+        latent = latent_bfyxc.to(vae.device).permute(0, 4, 1, 2, 3)
         data = self.pipeline.scheduler.config.sigma_data
         if vae.config.latents_mean is None:
             scaled = latent / data

@@ -40,6 +40,7 @@ class Cosmos2(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("Cosmos2VideoToWorldPipeline",)
+    singles: ClassVar[Mapping[str, str]] = {"Cosmos2VideoToWorldPipeline": "it takes one video or picture a call"}
     modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2")
     layout: ClassVar[Layout] = "order"
     head_axis: ClassVar[int] = 1
@@ -80,13 +81,13 @@ class Cosmos2(ModelAdapter):
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """See `ModelAdapter.given`."""
         latent, velocity = super().given(sample, guided, geometry, forward)
-        imposed = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
-        return held_first(imposed, latent[1:], velocity[1:])
+        imposed = self.latent(forward.inputs["hidden_states"], geometry)[: len(latent), :1]
+        return held_first(imposed, latent[:, 1:], velocity[:, 1:])
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         vae = self.pipeline.vae
-        latent = latent_fyxc.to(vae.device).permute(3, 0, 1, 2)[None]
+        latent = latent_bfyxc.to(vae.device).permute(0, 4, 1, 2, 3)
         mean, std = (
             torch.tensor(values).view(1, -1, 1, 1, 1).to(latent)
             for values in (vae.config.latents_mean, vae.config.latents_std)

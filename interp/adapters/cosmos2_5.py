@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from diffusers.pipelines.cosmos import pipeline_cosmos2_5_predict
@@ -22,6 +23,7 @@ class Cosmos25(Cosmos2):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("Cosmos2_5_PredictBasePipeline",)
+    singles: ClassVar[Mapping[str, str]] = {"Cosmos2_5_PredictBasePipeline": "it takes one video or picture a call"}
     exploding: ClassVar[bool] = False
 
     def defaults(self) -> dict[str, Any]:
@@ -36,10 +38,10 @@ class Cosmos25(Cosmos2):
         """See `ModelAdapter.predicted`."""
         return ModelAdapter.predicted(self, output, geometry, forward)
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         pipeline, vae = self.pipeline, self.pipeline.vae
-        video = vae.decode(denormalised(vae, latent_fyxc), return_dict=False)[0]
+        video = vae.decode(denormalised(vae, latent_bfyxc), return_dict=False)[0]
         checked = isinstance(pipeline.safety_checker, pipeline_cosmos2_5_predict.CosmosSafetyChecker)
         return pixels(pipeline, guarded(pipeline, video) if checked else video)
 

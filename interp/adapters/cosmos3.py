@@ -28,6 +28,7 @@ class Cosmos3(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("Cosmos3OmniPipeline",)
+    singles: ClassVar[Mapping[str, str]] = {"Cosmos3OmniPipeline": "its forwards have no batch"}
     modules: ClassVar[Mapping[str, str]] = {
         "resid_pre": "",
         "resid_post": "",
@@ -85,14 +86,14 @@ class Cosmos3(ModelAdapter):
         """See `ModelAdapter.given`; the pipeline shows the scheduler a batch of one batch."""
         return super().given(sample[0], guided[0], geometry, forward)
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         pipeline, vae = self.pipeline, self.pipeline.vae
-        decoded = vae.decode(denormalised(vae, latent_fyxc), return_dict=False)[0].to(latent_fyxc.dtype)
-        video = pipeline.video_processor.postprocess_video(decoded.detach(), output_type="pt")[0]
+        decoded = vae.decode(denormalised(vae, latent_bfyxc), return_dict=False)[0].to(latent_bfyxc.dtype)
+        video = pipeline.video_processor.postprocess_video(decoded.detach(), output_type="pt")
         if isinstance(pipeline.safety_checker, pipeline_cosmos3_omni.CosmosSafetyChecker):
-            video = pipeline._apply_video_safety_check(video, output_type="pt", device=vae.device)
-        return video.permute(0, 2, 3, 1)
+            video = pipeline._apply_video_safety_check(video[0], output_type="pt", device=vae.device)[None]
+        return video.permute(0, 1, 3, 4, 2)
 
     @property
     def held(self) -> int:

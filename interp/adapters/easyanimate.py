@@ -26,6 +26,7 @@ class EasyAnimate(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (INPAINT, "EasyAnimatePipeline")
+    singles: ClassVar[Mapping[str, str]] = {INPAINT: "it takes one picture and mask a call"}
     modules: ClassVar[Mapping[str, str]] = block_sites()
     layout: ClassVar[Layout] = "batch"
     joint: ClassVar[bool] = True
@@ -69,10 +70,10 @@ class EasyAnimate(ModelAdapter):
         video, mask = get_image_to_video_latent([picture(sample)], None, settings.frames, size)
         return {**kwargs, "video": video, "mask_video": mask}
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         vae = self.pipeline.vae
-        latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
+        latent = latent_bfyxc.to(vae.device, vae.dtype).permute(0, 4, 1, 2, 3)
         video = vae.decode(1 / vae.config.scaling_factor * latent, return_dict=False)[0]
         return pixels(self.pipeline, video)
 

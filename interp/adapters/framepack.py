@@ -66,8 +66,9 @@ class Framepack(HunyuanVideo):
 
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """See `ModelAdapter.given`."""
-        held = self.latent(forward.inputs["latents_clean"], geometry)[0, :1]
-        return held_first(held, *ModelAdapter.given(self, sample, guided, geometry, forward))
+        latent, velocity = ModelAdapter.given(self, sample, guided, geometry, forward)
+        held = self.latent(forward.inputs["latents_clean"], geometry)[: len(latent), :1]
+        return held_first(held, latent, velocity)
 
     @property
     def held(self) -> int:

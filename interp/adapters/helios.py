@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from interp.adapters import adapters
@@ -19,6 +20,7 @@ class Helios(Wan):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("HeliosPipeline",)
+    singles: ClassVar[Mapping[str, str]] = {"HeliosPipeline": "it draws the noise of its history from one generator"}
     joint: ClassVar[bool] = True
     restarts: ClassVar[bool] = False
     text: ClassVar[Literal["none", "first", "last"]] = "first"

@@ -46,6 +46,7 @@ class HunyuanVideo(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, TEXT, SKYREELS)
+    singles: ClassVar[Mapping[str, str]] = {IMAGE: "it reads one picture a call, together with the prompt"}
     modules: ClassVar[Mapping[str, str]] = block_sites("attn")
     layout: ClassVar[Layout] = "order"
     joint: ClassVar[bool] = True
@@ -112,13 +113,13 @@ class HunyuanVideo(ModelAdapter):
         latent, velocity = super().given(sample, guided, geometry, forward)
         if not self.held:
             return latent, velocity
-        held = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
+        held = self.latent(forward.inputs["hidden_states"], geometry)[: len(latent), :1]
         return held_first(held, latent, velocity)
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         vae = self.pipeline.vae
-        latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
+        latent = latent_bfyxc.to(vae.device, vae.dtype).permute(0, 4, 1, 2, 3)
         video = vae.decode(latent / vae.config.scaling_factor, return_dict=False)[0][:, :, self._cut :]
         return pixels(self.pipeline, video)
 

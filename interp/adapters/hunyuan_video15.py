@@ -22,6 +22,10 @@ class HunyuanVideo15(GuidedByGuider):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "HunyuanVideo15Pipeline")
+    singles: ClassVar[Mapping[str, str]] = {
+        IMAGE: "its VAE decodes one video at a time",
+        "HunyuanVideo15Pipeline": "its VAE decodes one video at a time",
+    }
     modules: ClassVar[Mapping[str, str]] = block_sites("attn")
     joint: ClassVar[bool] = True
 
@@ -54,10 +58,10 @@ class HunyuanVideo15(GuidedByGuider):
         fitted = picture(sample).resize((settings.width, settings.height))
         return {**without(kwargs, ["height", "width"]), "image": fitted}
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         vae = self.pipeline.vae
-        latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
+        latent = latent_bfyxc.to(vae.device, vae.dtype).permute(0, 4, 1, 2, 3)
         video = vae.decode(latent / vae.config.scaling_factor, return_dict=False)[0]
         return pixels(self.pipeline, video)
 

@@ -37,6 +37,10 @@ class Kandinsky5(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "Kandinsky5T2VPipeline")
+    singles: ClassVar[Mapping[str, str]] = {
+        IMAGE: "it pads prompts to the longest of a call, and the video attends to the padding",
+        "Kandinsky5T2VPipeline": "it pads prompts to the longest of a call, and the video attends to the padding",
+    }
     modules: ClassVar[Mapping[str, str]] = block_sites(
         "self_attention",
         cross="cross_attention",
@@ -85,17 +89,17 @@ class Kandinsky5(ModelAdapter):
         latent, velocity = super().given(sample, guided, geometry, forward)
         if not self._image:
             return latent.clone(), velocity  # the pipeline is about to write into it
-        held = self.latent(forward.inputs["hidden_states"], geometry)[0, :1, ..., : self.channels]
+        held = self.latent(forward.inputs["hidden_states"], geometry)[: len(latent), :1, ..., : self.channels]
         return held_first(held, latent, velocity)
 
     def latent(self, latent: Tensor, geometry: Geometry) -> Tensor:
         """See `ModelAdapter.latent`."""
         return latent
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`; image to video first fits four frames to the mean and spread of the next."""
         pipeline, vae = self.pipeline, self.pipeline.vae
-        latent = latent_fyxc[None].to(vae.device)
+        latent = latent_bfyxc.to(vae.device)
         if self._image:
             latent = pipeline.normalize_first_frame(latent)
         latent = latent.to(vae.dtype).permute(0, 4, 1, 2, 3)

@@ -21,6 +21,7 @@ class Kandinsky6(Kandinsky5):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("Kandinsky6TI2VAPipeline",)
+    singles: ClassVar[Mapping[str, str]] = {"Kandinsky6TI2VAPipeline": "it takes one prompt and picture a call"}
     modules: ClassVar[Mapping[str, str]] = {
         site: path and f"video_dec_block.{path}" for site, path in Kandinsky5.modules.items()
     }
@@ -53,16 +54,16 @@ class Kandinsky6(Kandinsky5):
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """See `ModelAdapter.given`."""
         frames = geometry.latent.frames
-        return sample[0, :frames], guided[0, :frames]
+        return sample[:, :frames], guided[:, :frames]
 
     def moving(self, latent: Tensor, geometry: Geometry) -> Tensor:
         """See `ModelAdapter.moving`; the picture is a frame behind the last."""
-        return latent[0, : geometry.latent.frames, ..., : geometry.latent_channels]
+        return latent[:, : geometry.latent.frames, ..., : geometry.latent_channels]
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         vae = self.pipeline.vae
-        latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
+        latent = latent_bfyxc.to(vae.device, vae.dtype).permute(0, 4, 1, 2, 3)
         return pixels(self.pipeline, vae.decode(latent / vae.config.scaling_factor, return_dict=False)[0])
 
     @property

@@ -34,6 +34,9 @@ class Latte(ModelAdapter):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("LattePipeline",)
+    singles: ClassVar[Mapping[str, str]] = {
+        "LattePipeline": "of several prompts it attends to the padding, too, which it cuts off of one"
+    }
     modules: ClassVar[Mapping[str, str]] = block_sites(cross="attn2", q="to_q", k="to_k")
     layout: ClassVar[Layout] = "batch"
 
@@ -80,10 +83,10 @@ class Latte(ModelAdapter):
         """See `ModelAdapter.predicted`."""
         return self.latent(output[0][:, : self.channels], geometry)
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         pipeline, vae = self.pipeline, self.pipeline.vae
-        latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
+        latent = latent_bfyxc.to(vae.device, vae.dtype).permute(0, 4, 1, 2, 3)
         video = pipeline.decode_latents(latent, latent.shape[2])
         return pixels(pipeline, video)
 

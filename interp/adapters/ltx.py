@@ -67,14 +67,14 @@ class LTX(ModelAdapter):
         latent, velocity = super().given(sample, guided, geometry, forward)
         if not self._image:
             return latent, velocity
-        held = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
+        held = self.latent(forward.inputs["hidden_states"], geometry)[: len(latent), :1]
         return held_first(held, latent, velocity)
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         pipeline, vae = self.pipeline, self.pipeline.vae
         scaled = pipeline._denormalize_latents(
-            latent_fyxc.to(vae.device).permute(3, 0, 1, 2)[None],
+            latent_bfyxc.to(vae.device).permute(0, 4, 1, 2, 3),
             vae.latents_mean,
             vae.latents_std,
             vae.config.scaling_factor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
@@ -39,6 +40,10 @@ class LTX2(LTX):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (CONDITION, IMAGE, "LTX2Pipeline")
+    singles: ClassVar[Mapping[str, str]] = {
+        IMAGE: "it compresses one picture a call",
+        CONDITION: "it draws all videos of a call from one generator",
+    }
     hiding: ClassVar[str] = IMAGE
     restarts: ClassVar[bool] = False
 

@@ -34,7 +34,7 @@ class LTXCondition(LTX):
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """See `ModelAdapter.given`; the scheduler, told a timestep for each token, takes −v."""
         latent, velocity = super().given(sample, -guided, geometry, forward)
-        return latent, torch.cat([torch.zeros_like(velocity[:1]), velocity[1:]])
+        return latent, torch.cat([torch.zeros_like(velocity[:, :1]), velocity[:, 1:]], dim=1)
 
     @property
     def held(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from interp.adapters import adapters
@@ -17,6 +18,7 @@ class LucyEdit(Wan):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("LucyEditPipeline",)
+    singles: ClassVar[Mapping[str, str]] = {"LucyEditPipeline": "it takes one video a call"}
 
     def inputs(self, sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
         """See `ModelAdapter.inputs`."""

@@ -42,11 +42,11 @@ class Mochi(ModelAdapter):
         """See `ModelAdapter.inputs`."""
         return question(sample, settings)
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         vae = self.pipeline.vae
         config = vae.config
-        latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
+        latent = latent_bfyxc.to(vae.device, vae.dtype).permute(0, 4, 1, 2, 3)
         if config.latents_mean is not None and config.latents_std is not None:
             mean, std = (
                 torch.tensor(values).view(1, -1, 1, 1, 1).to(latent)

@@ -27,6 +27,7 @@ class MotifVideo(GuidedByGuider):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "MotifVideoPipeline")
+    singles: ClassVar[Mapping[str, str]] = {IMAGE: "it takes one picture a call"}
     modules: ClassVar[Mapping[str, str]] = block_sites("attn", cross="cross_attn")
     joint: ClassVar[bool] = True
     text: ClassVar[Literal["none", "first", "last"]] = "last"
@@ -66,10 +67,10 @@ class MotifVideo(GuidedByGuider):
         kwargs = without(question(sample, settings), ["guidance_scale"])
         return {**kwargs, "image": picture(sample)} if type(self.pipeline).__name__ == IMAGE else kwargs
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
         pipeline, vae = self.pipeline, self.pipeline.vae
-        latent = latent_fyxc.to(vae.device, vae.dtype).permute(3, 0, 1, 2)[None]
+        latent = latent_bfyxc.to(vae.device, vae.dtype).permute(0, 4, 1, 2, 3)
         scaled = pipeline._denormalize_latents(latent, vae.config.latents_mean, vae.config.latents_std)
         return pixels(pipeline, vae.decode(scaled, return_dict=False)[0])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import lcm
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from interp.adapters._base import (
     question,
     without,
 )
-from interp.adapters.wan import decode_wan
+from interp.adapters.wan import decode_wan, encoded_once
 from interp.errors import BadInput
 from interp.geometry import Geometry
 from store.records import Sample, SamplerSettings
@@ -62,6 +62,10 @@ class SanaVideo(ModelAdapter):
         kwargs |= {"frames": settings.frames, "use_resolution_binning": False}
         return {**kwargs, "image": picture(sample)} if self._image else kwargs
 
+    def prepare(self, drawn_by: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """See `ModelAdapter.prepare`."""
+        return encoded_once(drawn_by, *args, **kwargs)
+
     def tokens(self, hidden: Tensor, geometry: Geometry, place: Place) -> Tensor:
         """See `ModelAdapter.tokens`; the MLP convolves along time, on the grid."""
         return hidden if hidden.ndim == 5 else super().tokens(hidden, geometry, place)
@@ -75,12 +79,12 @@ class SanaVideo(ModelAdapter):
         latent, velocity = super().given(sample, guided, geometry, forward)
         if not self._image:
             return latent, velocity
-        held = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
+        held = self.latent(forward.inputs["hidden_states"], geometry)[: len(latent), :1]
         return held_first(held, latent, velocity)
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
-        return decode_wan(self.pipeline, latent_fyxc)
+        return decode_wan(self.pipeline, latent_bfyxc)
 
     @property
     def held(self) -> int:

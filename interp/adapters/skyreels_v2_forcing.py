@@ -25,6 +25,10 @@ class SkyReelsV2Forcing(Wan):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = (IMAGE, "SkyReelsV2DiffusionForcingPipeline")
+    singles: ClassVar[Mapping[str, str]] = {
+        IMAGE: "its timesteps, one for each latent frame, are those of one video",
+        "SkyReelsV2DiffusionForcingPipeline": "its timesteps, one for each latent frame, are those of one video",
+    }
     restarts: ClassVar[bool] = False
     schedulers: ClassVar[Literal["one", "copies"]] = "copies"
 
@@ -47,8 +51,9 @@ class SkyReelsV2Forcing(Wan):
 
     def given(self, sample: Tensor, guided: Tensor, geometry: Geometry, forward: Forward) -> tuple[Tensor, Tensor]:
         """See `ModelAdapter.given`."""
-        imposed = self.latent(forward.inputs["hidden_states"], geometry)[0, : self.held]
-        return held_first(imposed, *ModelAdapter.given(self, sample, guided, geometry, forward))
+        latent, velocity = ModelAdapter.given(self, sample, guided, geometry, forward)
+        imposed = self.latent(forward.inputs["hidden_states"], geometry)[: len(latent), : self.held]
+        return held_first(imposed, latent, velocity)
 
     @property
     def held(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from math import lcm
 from typing import Any, ClassVar
 
@@ -77,6 +79,16 @@ class Wan(ModelAdapter):
             kwargs["guidance_scale_2"] = settings.guidance_2
         return kwargs
 
+    @property
+    def alone(self) -> str | None:
+        """See `ModelAdapter.alone`."""
+        sees = getattr(self._config, "image_dim", None) is not None
+        return super().alone or ("its image encoder repeats one picture for all videos of a call" if sees else None)
+
+    def prepare(self, drawn_by: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """See `ModelAdapter.prepare`."""
+        return encoded_once(drawn_by, *args, **kwargs)
+
     def guidance(self, settings: SamplerSettings, expert: str) -> float:
         """See `ModelAdapter.guidance`."""
         if settings.guidance <= 1:
@@ -89,12 +101,12 @@ class Wan(ModelAdapter):
         latent, velocity = super().given(sample, guided, geometry, forward)
         if not self.held:
             return latent, velocity
-        imposed = self.latent(forward.inputs["hidden_states"], geometry)[0, :1]
-        return held_first(imposed, latent[1:], velocity[1:])
+        imposed = self.latent(forward.inputs["hidden_states"], geometry)[: len(latent), :1]
+        return held_first(imposed, latent[:, 1:], velocity[:, 1:])
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
-        return decode_wan(self.pipeline, latent_fyxc)
+        return decode_wan(self.pipeline, latent_bfyxc)
 
     @property
     def held(self) -> int:
@@ -117,19 +129,37 @@ class Wan(ModelAdapter):
         return lcm(16, super().multiple)
 
 
-def decode_wan(pipeline: Any, latent_fyxc: Tensor) -> Tensor:
-    """Pixels `[f, y, x, 3]` of a latent video of `AutoencoderKLWan`, as the pipelines that share it decode."""
-    return pixels(pipeline, pipeline.vae.decode(denormalised(pipeline.vae, latent_fyxc), return_dict=False)[0])
+def encoded_once(drawn_by: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """`prepare_latents` of pipelines that encode all pictures of a batch again for each of its generators.
+
+    They draw from each generator by its number, and then loop over the generators: b pictures would give b·b rows.
+    """
+    given = inspect.signature(drawn_by).bind(*args, **kwargs)
+    if isinstance(given.arguments.get("generator"), list):
+        given.arguments["generator"] = _Once(given.arguments["generator"])
+    return drawn_by(*given.args, **given.kwargs)
 
 
-def denormalised(vae: Any, latent_fyxc: Tensor) -> Tensor:
-    """A latent video of the sampler as `AutoencoderKLWan` decodes it, `[1, c, f, y, x]`."""
+class _Once(list[torch.Generator]):
+    """Generators that a loop sees the first of."""
+
+    def __iter__(self) -> Iterator[torch.Generator]:
+        return itertools.islice(super().__iter__(), 1)
+
+
+def decode_wan(pipeline: Any, latent_bfyxc: Tensor) -> Tensor:
+    """Pixels `[b, f, y, x, 3]` of latent videos of `AutoencoderKLWan`, as the pipelines that share it decode them."""
+    return pixels(pipeline, pipeline.vae.decode(denormalised(pipeline.vae, latent_bfyxc), return_dict=False)[0])
+
+
+def denormalised(vae: Any, latent_bfyxc: Tensor) -> Tensor:
+    """Latent videos of the sampler as `AutoencoderKLWan` decodes them, `[b, c, f, y, x]`."""
     mean, std = (
         torch.tensor(values, device=vae.device, dtype=vae.dtype)
         for values in (vae.config.latents_mean, vae.config.latents_std)
     )
     # The pipelines divide by the reciprocal, which rounds differently from a product.
-    return (latent_fyxc.to(vae.device, vae.dtype) / (1.0 / std) + mean).permute(3, 0, 1, 2)[None]
+    return (latent_bfyxc.to(vae.device, vae.dtype) / (1.0 / std) + mean).permute(0, 4, 1, 2, 3)
 
 
 adapters.add("wan", Wan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from interp.adapters import adapters
@@ -21,6 +22,7 @@ class WanAnimate(Wan):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("WanAnimatePipeline",)
+    singles: ClassVar[Mapping[str, str]] = {"WanAnimatePipeline": "it takes one picture and one pose a call"}
 
     def defaults(self) -> dict[str, Any]:
         """The pipeline's own defaults (720×1280, 77 frames, 20 steps, no guidance)."""
@@ -51,9 +53,9 @@ class WanAnimate(Wan):
             "segment_frame_length": settings.frames,
         }
 
-    def decode(self, latent_fyxc: Tensor) -> Tensor:
+    def decode(self, latent_bfyxc: Tensor) -> Tensor:
         """See `ModelAdapter.decode`."""
-        return decode_wan(self.pipeline, latent_fyxc[1:])
+        return decode_wan(self.pipeline, latent_bfyxc[:, 1:])
 
 
 adapters.add("wan_animate", WanAnimate)

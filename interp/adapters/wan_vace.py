@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import PIL.Image
@@ -22,6 +23,7 @@ class WanVACE(Wan):
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("WanVACEPipeline",)
+    singles: ClassVar[Mapping[str, str]] = {"WanVACEPipeline": "it takes one prompt a call"}
 
     def inputs(self, sample: Sample, settings: SamplerSettings) -> dict[str, Any]:
         """See `ModelAdapter.inputs`."""

@@ -18,7 +18,7 @@ Tensor = torch.Tensor
 
 
 class Reduction(ABC):
-    """A function of one value `[f, y, x, c]` (one step, branch and layer)."""
+    """A function of one value `[f, y, x, c]` (one step, branch and layer), made for all runs of a batch at once."""
 
     name: ClassVar[str]
     dims: tuple[str, ...]
@@ -62,10 +62,11 @@ class Reduction(ABC):
         """Sizes of `dims`."""
 
     @abstractmethod
-    def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
-        """The result, on the device of the value; never a view of it that the model could change.
+    def reduce(self, value_bfyxc: Tensor, adapter: ModelAdapter) -> Tensor:
+        """The results `[b, …]` of b runs, on the device of the values, never views that the model could change.
 
-        Of a site with `attention`, the value is an `interp.attention.Attended`.
+        Each run's result follows from its own values alone. Of a site with `attention`, the value is a tuple of one
+        `interp.attention.Attended` a run.
         """
 
 

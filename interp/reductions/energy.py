@@ -20,9 +20,9 @@ class Energy(Reduction):
         """See `Reduction.shape`."""
         return tuple(site.grid(geometry))
 
-    def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
+    def reduce(self, value_bfyxc: Tensor, adapter: ModelAdapter) -> Tensor:
         """See `Reduction.reduce`."""
-        return torch.linalg.vector_norm(value_fyxc, dim=-1, dtype=torch.float32)
+        return torch.linalg.vector_norm(value_bfyxc, dim=-1, dtype=torch.float32)
 
 
 reductions.add(Energy.name, Energy())

@@ -25,9 +25,9 @@ class Full(Reduction):
         """See `Reduction.shape`."""
         return (*site.grid(geometry), site.channels(geometry))
 
-    def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
+    def reduce(self, value_bfyxc: Tensor, adapter: ModelAdapter) -> Tensor:
         """See `Reduction.reduce`."""
-        return value_fyxc.clone(memory_format=torch.contiguous_format)
+        return value_bfyxc.clone(memory_format=torch.contiguous_format)
 
 
 reductions.add(Full.name, Full())

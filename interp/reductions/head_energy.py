@@ -47,12 +47,12 @@ class HeadEnergy(Reduction):
         """See `Reduction.shape`."""
         return (len(self._heads), *site.grid(geometry))
 
-    def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
+    def reduce(self, value_bfyxc: Tensor, adapter: ModelAdapter) -> Tensor:
         """See `Reduction.reduce`."""
-        value_fyxhd = value_fyxc.unflatten(-1, (self._total, -1))
+        value_bfyxhd = value_bfyxc.unflatten(-1, (self._total, -1))
         if len(self._heads) < self._total:
-            value_fyxhd = value_fyxhd[..., list(self._heads), :]
-        return torch.linalg.vector_norm(value_fyxhd, dim=-1, dtype=torch.float32).movedim(-1, 0).contiguous()
+            value_bfyxhd = value_bfyxhd[..., list(self._heads), :]
+        return torch.linalg.vector_norm(value_bfyxhd, dim=-1, dtype=torch.float32).movedim(-1, 1).contiguous()
 
 
 reductions.add(HeadEnergy.name, HeadEnergy())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from interp.adapters import ModelAdapter
 from interp.attention import Attended
@@ -108,9 +109,9 @@ class Map(_OfQueries):
         """See `Reduction.shape`."""
         return (*self.asked.sizes, *geometry.tokens)
 
-    def reduce(self, value_fyxc: Attended, adapter: ModelAdapter) -> Tensor:
+    def reduce(self, value_bfyxc: tuple[Attended, ...], adapter: ModelAdapter) -> Tensor:
         """See `Reduction.reduce`."""
-        return value_fyxc.maps(self.asked.tokens, self.asked.heads).video
+        return torch.stack([run.maps(self.asked.tokens, self.asked.heads).video for run in value_bfyxc])
 
 
 class TextShare(_OfQueries):
@@ -130,9 +131,9 @@ class TextShare(_OfQueries):
         """See `Reduction.shape`."""
         return self.asked.sizes
 
-    def reduce(self, value_fyxc: Attended, adapter: ModelAdapter) -> Tensor:
+    def reduce(self, value_bfyxc: tuple[Attended, ...], adapter: ModelAdapter) -> Tensor:
         """See `Reduction.reduce`."""
-        return value_fyxc.maps(self.asked.tokens, self.asked.heads).text
+        return torch.stack([run.maps(self.asked.tokens, self.asked.heads).text for run in value_bfyxc])
 
 
 def queries_of(item: CaptureItem, grid: Grid) -> tuple[Query, ...]:

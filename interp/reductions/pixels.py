@@ -29,9 +29,9 @@ class Pixels(Reduction):
         """See `Reduction.shape`."""
         return (*geometry.video, 3)
 
-    def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
+    def reduce(self, value_bfyxc: Tensor, adapter: ModelAdapter) -> Tensor:
         """See `Reduction.reduce`."""
-        return to_uint8(adapter.decode(value_fyxc))
+        return to_uint8(adapter.decode(value_bfyxc))
 
 
 def to_uint8(video: Tensor) -> Tensor:

@@ -37,9 +37,9 @@ class Project(Reduction):
         """See `Reduction.shape`."""
         return (*site.grid(geometry), min(COMPONENTS, site.channels(geometry)))
 
-    def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
+    def reduce(self, value_bfyxc: Tensor, adapter: ModelAdapter) -> Tensor:
         """See `Reduction.reduce`."""
-        return value_fyxc @ directions(value_fyxc.shape[-1], value_fyxc.device, value_fyxc.dtype)
+        return value_bfyxc @ directions(value_bfyxc.shape[-1], value_bfyxc.device, value_bfyxc.dtype)
 
 
 @lru_cache(maxsize=8)

@@ -20,9 +20,9 @@ class TokenMean(Reduction):
         """See `Reduction.shape`."""
         return (site.channels(geometry),)
 
-    def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
+    def reduce(self, value_bfyxc: Tensor, adapter: ModelAdapter) -> Tensor:
         """See `Reduction.reduce`."""
-        return value_fyxc.mean(dim=(0, 1, 2), dtype=torch.float32)
+        return value_bfyxc.mean(dim=(1, 2, 3), dtype=torch.float32)
 
 
 reductions.add(TokenMean.name, TokenMean())

@@ -26,12 +26,12 @@ class TopkChannels(Reduction):
         """See `Reduction.shape`."""
         return (len(self.stats), min(K, site.channels(geometry)))
 
-    def reduce(self, value_fyxc: Tensor, adapter: ModelAdapter) -> Tensor:
+    def reduce(self, value_bfyxc: Tensor, adapter: ModelAdapter) -> Tensor:
         """See `Reduction.reduce`."""
-        tokens_nc = value_fyxc.flatten(0, 2)
-        norm = torch.linalg.vector_norm(tokens_nc, dim=0, dtype=torch.float32)
-        greatest, number = norm.topk(min(K, len(norm)))
-        return torch.stack([number.float(), greatest / len(tokens_nc) ** 0.5])
+        tokens_bnc = value_bfyxc.flatten(1, 3)
+        norm = torch.linalg.vector_norm(tokens_bnc, dim=1, dtype=torch.float32)
+        greatest, number = norm.topk(min(K, norm.shape[-1]))
+        return torch.stack([number.float(), greatest / tokens_bnc.shape[1] ** 0.5], dim=1)
 
 
 reductions.add(TopkChannels.name, TopkChannels())

@@ -19,11 +19,17 @@ class StepValues(NamedTuple):
 
     info: StepInfo
     latent: Tensor
-    """x_s `[f, y, x, c]`: the latent that the scheduler was given."""
+    """x_s `[b, f, y, x, c]` of b runs: the latent that the scheduler was given."""
     velocity: Mapping[str, Tensor]
-    """Branch → v `[f, y, x, c]`; `guided` is what the scheduler was given."""
+    """Branch → v `[b, f, y, x, c]`; `guided` is what the scheduler was given."""
     signal: float = 1.0
     """x̂0 = signal·x_s − sigma·v (see `interp.noise`)."""
+
+    def of(self, run: int) -> StepValues:
+        """What it did in one run of the batch: the same without the axis b."""
+        return self._replace(
+            latent=self.latent[run], velocity={branch: value[run] for branch, value in self.velocity.items()}
+        )
 
 
 class Site(ABC):
@@ -86,9 +92,9 @@ class StepSite(Site):
 
     @abstractmethod
     def value(self, step: StepValues, branch: str | None) -> Tensor:
-        """Its value `[f, y, x, c]` at a step.
+        """Its value at a step, `[b, f, y, x, c]`, or `[f, y, x, c]` of a single run.
 
         Args:
-            step: What the step did.
+            step: What the step did, in all runs or in one.
             branch: One of `branches`, or None where there are none.
         """

@@ -40,11 +40,11 @@ class AdapterContract:
             def wants(self, site: str, label: Label) -> bool:
                 return label.branch == "cond"
 
-            def layer(self, site: str, label: Label, value_fyxc: torch.Tensor) -> None:
-                seen[label] = value_fyxc.clone()
+            def layer(self, site: str, label: Label, value_bfyxc: torch.Tensor) -> None:
+                seen[label] = value_bfyxc[0].clone()
 
             def step(self, values: StepValues) -> None:
-                steps.append(values)
+                steps.append(values.of(0))
 
         model.traced.run(
             sites=[(site, [0])],
@@ -92,7 +92,7 @@ class AdapterContract:
         inputs = model.inputs(tiny.sample(), seed=0, settings=settings)
         latent = model.pipeline(**{**inputs, "output_type": "latent"}).frames
         frames = model.pipeline(**model.inputs(tiny.sample(), seed=0, settings=settings)).frames
-        decoded = model.adapter.decode(model.adapter.latent(latent, model.geometry(settings))[0])
+        decoded = model.adapter.decode(model.adapter.latent(latent, model.geometry(settings)))[0]
         assert torch.equal(decoded.permute(0, 3, 1, 2), frames[0])
 
 

@@ -66,11 +66,11 @@ class Kept:
     def wants(self, site: str, label: Label) -> bool:
         return True
 
-    def layer(self, site: str, label: Label, value_fyxc: torch.Tensor) -> None:
-        self.layers[label.step, label.branch, label.layer] = value_fyxc.clone()
+    def layer(self, site: str, label: Label, value_bfyxc: torch.Tensor) -> None:
+        self.layers[label.step, label.branch, label.layer] = value_bfyxc[0].clone()
 
     def step(self, values: StepValues) -> None:
-        self.steps.append(values)
+        self.steps.append(values.of(0))
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import interp
+from interp import executors
 from interp.interventions import Donor, NoiseAtStep, Patch
 from interp.worlds import worlds
 from store import ActivationStore
@@ -32,12 +33,13 @@ def cluster() -> Iterator[distributed.LocalCluster]:
         yield started
 
 
-def sweep(into: Path, executor: str, **more: Any) -> tuple[interp.Captured, ActivationStore]:
+def sweep(into: Path, executor: str, *, batch: int = 1, **more: Any) -> tuple[interp.Captured, ActivationStore]:
     model = interp.load("tinywan", device="cpu")
     acts = open_store(into, mode="a")
     settings = model.settings(**({"steps": 2, "guidance": 1.0} | more))
     samples = worlds["grounding"].generate(2, seed=4)
-    return interp.capture(model, samples, SPEC, into=acts, seeds=(0, 1), settings=settings, executor=executor), acts
+    how: dict[str, Any] = {"into": acts, "seeds": (0, 1), "settings": settings, "executor": executor, "batch": batch}
+    return interp.capture(model, samples, SPEC, **how), acts
 
 
 def test_workers_make_what_one_process_makes(tmp_path: Path, cluster: distributed.LocalCluster) -> None:
@@ -53,6 +55,32 @@ def test_workers_make_what_one_process_makes(tmp_path: Path, cluster: distribute
     assert alone.sql(scores).fetchall() == spread.sql(scores).fetchall()
     again, _ = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}")
     assert (again.made, again.reused) == (0, 4)
+
+
+def test_workers_make_batches_as_one_process_does(tmp_path: Path, cluster: distributed.LocalCluster) -> None:
+    """But for rounding: another number of threads multiplies the matrices of a batch in another order."""
+    here, alone = sweep(tmp_path / "alone", "local", batch=3)
+    there, spread = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}", batch=3)
+    assert there == here
+    assert (there.made, there.reused) == (4, 0)
+    for site, reduction, near in (("resid_post", "energy", 1e-3), ("output", "pixels", 1)):
+        one, other = (acts.load(site, reduction, lazy=False).sortby("run").astype(float) for acts in (alone, spread))
+        assert one.run.equals(other.run)
+        assert float(abs(one - other).max()) <= near
+    again, _ = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}", batch=2, steps=2)
+    assert (again.made, again.reused) == (0, 4)
+
+
+def test_a_batch_that_ends_every_worker_is_named(tmp_path: Path) -> None:
+    model = interp.load("tinywan", device="cpu")
+    todo = interp.sweep(
+        model, worlds["grounding"].generate(1, seed=4), SPEC, into=open_store(tmp_path / "acts", mode="a"), seeds=(0, 1)
+    )
+    runs = [run for _, run in todo.missing]
+    assert f"run {runs[0].id} has ended" in executors._lost(runs[:1])
+    said = executors._lost(runs)
+    assert f"the batch of 2 runs that begins with {runs[0].id}" in said
+    assert "ask for a smaller --batch" in said
 
 
 def test_workers_change_runs_as_one_process_does(tmp_path: Path, cluster: distributed.LocalCluster) -> None:

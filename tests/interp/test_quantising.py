@@ -51,18 +51,22 @@ def test_a_capture_that_quantises_itself_stores_the_same_bytes(
 
     def capture(name: str) -> dict[str, tuple[int, str]]:
         acts = store.open(tmp_path / name, mode="a")
-        done = interp.capture(model, [sample], spec, into=acts, settings=sampler)
-        run = acts.run(done.run_ids[0])
-        return {f"{array.reduction}/{file}": one for array in run.arrays for file, one in array.shards.items()}
+        done = interp.capture(model, [sample], spec, into=acts, settings=sampler, seeds=[0, 1], batch=2)
+        return {
+            f"{id}/{array.reduction}/{file}": one
+            for id in done.run_ids
+            for array in acts.run(id).arrays
+            for file, one in array.shards.items()
+        }
 
     by_store = capture("host")
+    assert len(by_store) > 2
     seen: list[str] = []
 
     def encoded(plan: interp.ArrayPlan, cell: torch.Tensor) -> quantising.Quantised:
         assert plan.encoding != "exact"
         seen.append(plan.name)
-        axes = tuple(axis for axis, name in enumerate(plan.reduction.dims) if name in ("y", "x"))
-        return quantising.quantise(plan.encoding, cell, axes)
+        return quantising.quantise(plan.encoding, cell, quantising.within(plan))
 
     monkeypatch.setattr(recorder, "encoded", encoded)
     assert capture("device") == by_store
@@ -77,7 +81,7 @@ def test_only_large_cells_of_a_lossy_array_on_a_gpu_are_quantised_there() -> Non
         model.settings(**tiny.SIZE, steps=2),
     )
     for array in plan.arrays:
-        cell = torch.empty(array.cell, dtype=array.dtype)
+        cell = torch.empty((2, *array.cell), dtype=array.dtype)
         assert quantising.encoded(array, cell) is cell
         on_gpu = quantising.encoded(array, cell.to("meta"))
         assert isinstance(on_gpu, quantising.Quantised) == (

@@ -13,8 +13,8 @@ from diffusers import UniPCMultistepScheduler
 import interp
 import store
 from interp import intervening
-from interp.capturing import make_run
 from interp.interventions import BlockNoise, Donor, Intervention, NoiseAtStep, Patch
+from interp.making import Batch, make
 from tests import tiny
 
 STEPS = 6
@@ -72,9 +72,10 @@ def both_ways(model: interp.Model, folder: Path, *changes: Intervention, spec: A
     forwards = []
     for acts, resume in zip(stores, (True, False), strict=True):
         interp.capture(model, [tiny.sample()], spec, into=acts, settings=asked)
-        (todo,) = interp.sweep(model, [tiny.sample()], spec, into=acts, settings=asked, interventions=changes).missing
-        forwards.append(counted.during(lambda a=acts, r=resume, t=todo: make_run(model, *t, a, resume=r)))
-        run_id = todo[1].id
+        todo = interp.sweep(model, [tiny.sample()], spec, into=acts, settings=asked, interventions=changes)
+        batch = Batch(todo.missing, todo.plan)
+        forwards.append(counted.during(lambda a=acts, r=resume, b=batch: make(model, b, a, resume=r)))
+        run_id = todo.missing[0][1].id
     later, start = (bits(acts, run_id) for acts in stores)
     assert later.keys() == start.keys()
     for name, value in start.items():

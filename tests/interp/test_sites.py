@@ -27,8 +27,8 @@ class Heard:
     def wants(self, site: str, label: Label) -> bool:
         return True
 
-    def layer(self, site: str, label: Label, value_fyxc: torch.Tensor) -> None:
-        self.values.setdefault(site, []).append((label, value_fyxc.clone()))
+    def layer(self, site: str, label: Label, value_bfyxc: torch.Tensor) -> None:
+        self.values.setdefault(site, []).append((label, value_bfyxc[0].clone()))
 
     def step(self, values: StepValues) -> None:
         return None
@@ -114,7 +114,7 @@ def test_reductions_are_those_of_numpy(dtype: torch.dtype) -> None:
     tokens = value.double().numpy().reshape(-1, 96)
 
     def reduced(name: str) -> np.ndarray[Any, Any]:
-        kept = interp.reductions[name].reduce(value, model.adapter)
+        kept = interp.reductions[name].reduce(value[None], model.adapter)[0]
         assert kept.dtype is interp.reductions[name].dtype(dtype)
         return kept.double().numpy()
 

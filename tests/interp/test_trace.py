@@ -27,12 +27,12 @@ class Heard:
     def wants(self, site: str, label: Label) -> bool:
         return True
 
-    def layer(self, site: str, label: Label, value_fyxc: torch.Tensor) -> None:
+    def layer(self, site: str, label: Label, value_bfyxc: torch.Tensor) -> None:
         assert label not in self.layers, f"{label} was seen twice"
-        self.layers[label] = value_fyxc.clone()
+        self.layers[label] = value_bfyxc[0].clone()
 
     def step(self, values: StepValues) -> None:
-        self.steps.append(values)
+        self.steps.append(values.of(0))
 
 
 def traced(model: interp.Model, **asked: Any) -> tuple[torch.Tensor, Heard, tuple[StepInfo, ...]]:
@@ -141,7 +141,7 @@ def test_velocity_is_guided_and_x0_hat_follows_from_it() -> None:
         torch.testing.assert_close(following.latent, values.latent + (info.sigma_next - info.sigma) * guided)
     last = x0_hat.value(heard.steps[-1], None)  # type: ignore[attr-defined]
     assert steps[-1].sigma_next == 0
-    torch.testing.assert_close(model.adapter.decode(last).permute(0, 3, 1, 2), frames[0])
+    torch.testing.assert_close(model.adapter.decode(last[None])[0].permute(0, 3, 1, 2), frames[0])
 
 
 def test_x0_hat_of_a_multistep_solver_uses_its_noise_level() -> None:
@@ -181,7 +181,7 @@ def test_the_pipeline_is_left_as_it_was() -> None:
 
 def test_an_error_in_the_listener_ends_the_run_and_restores_the_pipeline() -> None:
     class Broken(Heard):
-        def layer(self, site: str, label: Label, value_fyxc: torch.Tensor) -> None:
+        def layer(self, site: str, label: Label, value_bfyxc: torch.Tensor) -> None:
             raise RuntimeError("planted")
 
     pipeline = tiny.pipeline()

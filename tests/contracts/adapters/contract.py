@@ -16,7 +16,7 @@ import xarray as xr
 
 import interp
 import store
-from interp import attention, catalogue, noise
+from interp import attention, batching, catalogue, noise
 from interp.adapters import adapt
 from interp.editing import Edits
 from interp.interventions import Edit, LatentEdit, LayerEdit
@@ -28,9 +28,12 @@ from tests.contracts.adapters.support import (
     BEFORE_ATTENTION,
     HEADS,
     QUERIES,
+    Asked,
     Keep,
+    Keeps,
     Traced,
     dense_softmax,
+    differences,
     replaced_draw,
 )
 
@@ -73,6 +76,8 @@ class AdapterContract:
     )
     """Settings that the pipeline cannot run with, and a part of the sentence that says so."""
     tolerance: ClassVar[float] = 1e-5
+    rounding: ClassVar[float] = batching.TOLERANCE
+    """Between runs made in a batch and one by one."""
     edited_step: ClassVar[int] = 1
     """Of two, one whose layers the video follows from."""
     left: ClassVar[float] = 0.0
@@ -438,7 +443,7 @@ class AdapterContract:
         """Hardly any noise is left after the last step, so what it predicts is what the pipeline decodes."""
         run = self.trace(model, steps=3)
         x0_hat = sites["x0_hat"].value(run.values[-1], None)  # type: ignore[attr-defined]
-        decoded = model.adapter.decode(x0_hat).permute(0, 3, 1, 2)
+        decoded = model.adapter.decode(x0_hat[None])[0].permute(0, 3, 1, 2)
         torch.testing.assert_close(decoded, run.frames[0].to(decoded), atol=self.video_tolerance, rtol=1e-3)
 
     def final(self, model: interp.Model, inputs: dict[str, Any]) -> Tensor:
@@ -450,7 +455,7 @@ class AdapterContract:
         settings = self.settings(model)
         latent = self.final(model, model.inputs(tiny.sample(), seed=0, settings=settings))
         frames = videos(model.pipeline(**model.inputs(tiny.sample(), seed=0, settings=settings)))
-        decoded = model.adapter.decode(model.adapter.latent(latent, model.geometry(settings))[0])
+        decoded = model.adapter.decode(model.adapter.latent(latent, model.geometry(settings)))[0]
         assert torch.equal(decoded.permute(0, 3, 1, 2), frames[0])
 
     def test_what_does_not_fit_is_refused_in_one_line(self, model: interp.Model) -> None:
@@ -473,7 +478,7 @@ class AdapterContract:
         self, model: interp.Model, edits: Sequence[Edit], *, steps: int = 2, names: Sequence[str] = (), **extra: Any
     ) -> Traced:
         """A guided run with some edits."""
-        return self.trace(model, names, steps=steps, editor=Edits(edits), **extra)
+        return self.trace(model, names, steps=steps, editors=[Edits(edits)], **extra)
 
     def everywhere(self, model: interp.Model, site: str, change: Any, *, text: Any = None) -> LayerEdit:
         """An edit of a site in all layers, steps and branches."""
@@ -543,7 +548,7 @@ class AdapterContract:
         if not model.adapter.restarts or not noise.repeats(model.pipeline.scheduler):
             pytest.skip("its steps do not follow from x_s alone")
         clean = self.trace(model, self.tensors, steps=4)
-        start = Start(2, clean.values[2].latent.float(), clean.steps[:2])
+        start = Start(2, clean.values[2].latent.float()[None], clean.steps[:2])
         run = self.trace(model, self.tensors, steps=4, start=start)
         assert run.steps == clean.steps
         assert torch.equal(run.frames, clean.frames)
@@ -572,6 +577,61 @@ class AdapterContract:
             held = (x_before - share(sigma) * upcoming.x0_hat_fyxc) / sigma
             expected = upcoming.clean_share * upcoming.x0_hat_fyxc + upcoming.sigma * held
             torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-3)
+
+    def several(self, model: interp.Model, names: Sequence[str], runs: Sequence[Asked], **extra: Any) -> list[Traced]:
+        """Guided runs of other samples, prompts and seeds, made together in one call of the pipeline."""
+        settings, keeps = self.settings(model), Keeps(len(runs))
+        output, infos = model.traced.run(
+            sites=[
+                (site, list(model.adapter.layers(name))) for name in names if isinstance(site := sites[name], LayerSite)
+            ],
+            settings=settings,
+            geometry=model.geometry(settings),
+            listener=keeps,
+            runs=len(runs),
+            **model.batch_inputs([(run.sample, run.seed) for run in runs], settings=settings),
+            **extra,
+        )
+        made = videos(output)
+        return [Traced(made[k : k + 1], keep.layers, keep.values, infos) for k, keep in enumerate(keeps.each)]
+
+    @property
+    def asked(self) -> tuple[Asked, Asked]:
+        """Two runs with nothing in common."""
+        first, second = (tiny.sample(seed=seed, prompt=prompt) for seed, prompt in enumerate(self.prompts))
+        return Asked(first, 3), Asked(second, 4)
+
+    def test_runs_of_a_batch_are_those_made_one_by_one(self, model: interp.Model) -> None:
+        """Labels, every site, steps and video of two samples, prompts and seeds; the first noise to the bit."""
+        if model.adapter.alone:
+            assert "\n" not in model.adapter.alone
+            pytest.skip(model.adapter.alone)
+        alone = [self.several(model, list(self.modules), [run])[0] for run in self.asked]
+        together = self.several(model, list(self.modules), self.asked)
+        for ours, theirs in zip(together, alone, strict=True):
+            assert list(ours.layers) == list(theirs.layers)
+            assert ours.steps == theirs.steps
+            held = model.adapter.held
+            assert torch.equal(ours.values[0].latent[held:], theirs.values[0].latent[held:])
+            assert differences(ours, theirs, self.rounding) == []
+        assert len(differences(together[0], alone[1], self.rounding)) > 1, (
+            "a batch with its rows swapped would not be noticed"
+        )
+
+    def test_an_edit_sees_its_own_run_of_a_batch_alone(self, model: interp.Model) -> None:
+        if model.adapter.alone:
+            pytest.skip(model.adapter.alone)
+        site = next(name for name in self.tensors if model.adapter.layers(name))
+
+        def louder(value: Tensor, at: Any) -> Tensor:
+            return 1.5 * value
+
+        own = Edits([self.everywhere(model, site, louder, text=louder), LatentEdit(frozenset({0, 1}), louder)])
+        first, second = self.asked
+        ours = self.several(model, [site], self.asked, editors=[Edits([]), own])
+        assert differences(ours[0], self.several(model, [site], [first])[0], self.rounding) == []
+        assert differences(ours[1], self.several(model, [site], [second], editors=[own])[0], self.rounding) == []
+        assert differences(ours[1], self.several(model, [site], [second])[0], self.rounding) != []
 
     def test_the_pipeline_is_left_as_it_was(self, model: interp.Model) -> None:
         settings = self.settings(model)

@@ -12,9 +12,10 @@ import torch
 
 import interp
 from interp.attention import Attended
+from interp.batching import TOLERANCE
 from interp.recorder import Label
 from interp.sites import StepValues
-from store import StepInfo
+from store import Sample, StepInfo
 
 Tensor = torch.Tensor
 BEFORE_ATTENTION = ("resid_pre", "q", "k", "v")
@@ -64,22 +65,72 @@ class Traced(NamedTuple):
 
 
 class Keep:
-    """A listener that keeps everything."""
+    """A listener that keeps everything of one run of the batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: int = 0) -> None:
+        self._run = run
         self.layers: dict[tuple[str, Label], Any] = {}
         self.values: list[StepValues] = []
 
     def wants(self, site: str, label: Label) -> bool:
         return True
 
-    def layer(self, site: str, label: Label, value_fyxc: Any) -> None:
+    def layer(self, site: str, label: Label, value_bfyxc: Any) -> None:
         assert (site, label) not in self.layers, f"{site} of {label} was seen twice"
-        attended = isinstance(value_fyxc, Attended)
-        self.layers[site, label] = value_fyxc.maps(QUERIES, HEADS) if attended else value_fyxc.clone()
+        own = value_bfyxc[self._run]
+        self.layers[site, label] = own.maps(QUERIES, HEADS) if isinstance(own, Attended) else own.clone()
 
     def step(self, values: StepValues) -> None:
-        self.values.append(values)
+        self.values.append(values.of(self._run))
+
+
+class Keeps:
+    """A listener that keeps everything of each run of a batch."""
+
+    def __init__(self, runs: int) -> None:
+        self.each = [Keep(run) for run in range(runs)]
+
+    def wants(self, site: str, label: Label) -> bool:
+        return True
+
+    def layer(self, site: str, label: Label, value_bfyxc: Any) -> None:
+        assert len(value_bfyxc) == len(self.each)
+        for keep in self.each:
+            keep.layer(site, label, value_bfyxc)
+
+    def step(self, values: StepValues) -> None:
+        for keep in self.each:
+            keep.step(values)
+
+
+class Asked(NamedTuple):
+    """One run of a batch."""
+
+    sample: Sample
+    seed: int
+
+
+def differences(ours: Traced, theirs: Traced, tolerance: float = TOLERANCE) -> list[str]:
+    """What of two runs differs by more than rounding."""
+    found: list[str] = []
+
+    def compare(name: str, one: Tensor, other: Tensor) -> None:
+        scale = float(other.double().square().mean().sqrt())
+        if not torch.allclose(one.double(), other.double(), rtol=tolerance, atol=tolerance * scale):
+            found.append(f"{name}: {float((one - other).abs().max()):.2g} of {scale:.2g}")
+
+    for (site, label), value in theirs.layers.items():
+        pairs = [(ours.layers[site, label], value)]
+        if isinstance(value, tuple):  # maps and the share of the text
+            pairs = list(zip(ours.layers[site, label], value, strict=True))
+        for one, other in pairs:
+            compare(f"{site} of {label}", one, other)
+    for one, other in zip(ours.values, theirs.values, strict=True):
+        compare(f"latent of step {one.info.step}", one.latent, other.latent)
+        for branch, velocity in other.velocity.items():
+            compare(f"{branch} velocity of step {one.info.step}", one.velocity[branch], velocity)
+    compare("video", ours.frames, theirs.frames)
+    return found
 
 
 def last_result(model: interp.Model, inputs: dict[str, Any]) -> Tensor:

@@ -38,7 +38,7 @@ class GuardedContract(CosmosContract):
     def test_the_safety_checker_sees_what_is_decoded(self, model: interp.Model) -> None:
         settings = self.settings(model)
         latent = self.final(model, model.inputs(tiny.sample(), seed=0, settings=settings))
-        assert torch.count_nonzero(model.adapter.decode(latent[0].permute(1, 2, 3, 0))[:, 0]) == 0
+        assert torch.count_nonzero(model.adapter.decode(latent.permute(0, 2, 3, 4, 1))[0, :, 0]) == 0
 
 
 class PictureContract(CosmosContract):
@@ -62,6 +62,8 @@ class TestCosmos2(GuardedContract, PictureContract):
 
 
 class TestTextToVideo(GuardedContract):
+    rounding = 1e-2
+    """Its velocity is a difference that is divided by sigma, and its checker leaves videos of 8 bits."""
     refused: ClassVar = (*CosmosContract.refused, ({"frames": 13}, "at most 9"))
 
     build = staticmethod(cosmos.cosmos)
@@ -134,4 +136,4 @@ def test_a_refused_video_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     model = interp.load(cosmos.cosmos2())
     monkeypatch.setattr(model.pipeline.safety_checker, "check_video_safety", lambda frames: None, raising=False)
     with pytest.raises(interp.BadInput, match="Checker refuses a video"):
-        model.adapter.decode(torch.zeros(3, 8, 12, cosmos.LATENT))
+        model.adapter.decode(torch.zeros(1, 3, 8, 12, cosmos.LATENT))

@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline, EasyAnimateControlPipeline
 
 import interp
 from interp import catalogue
-from interp.adapters import REFUSED
+from interp.adapters import REFUSED, adapters
 from tests.contracts import adapters as folder
 from tests.contracts.adapters.contract import AdapterContract
 
@@ -73,3 +73,10 @@ def test_the_docs_list_what_is_traced() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (\w+) \|", text, re.MULTILINE)
     listed = {(name, family, how) for family, names, how in rows for name in re.findall(r"`(\w+)`", names)}
     assert listed == {(row.pipeline, row.family, row.guidance) for row in catalogue.traceable()}
+
+
+def test_the_docs_list_what_makes_one_video_a_call() -> None:
+    text = (Path(interp.__file__).parents[1] / "docs" / "batches.md").read_text()
+    rows = re.findall(r"^\| (`.+?`) \| (.+?) \|$", text, re.MULTILINE)
+    listed = {name: why for names, why in rows for name in re.findall(r"`(\w+)`", names)}
+    assert listed == {name: why for kind in adapters for name, why in kind.singles.items() if name in kind.pipelines}
