@@ -2,13 +2,14 @@
 
     >>> import analyses
     >>> analyses.names()
-    ['energy', 'exploration', 'probes', 'similarity', 'trajectory']
+    ['channels', 'energy', 'exploration', 'probes', 'similarity', 'token_pca', 'trajectory']
 
 To add an analysis, write one file here with a function that carries `@register`, and import it below.
 """
 
 from analyses._registry import Found, load, names, once, register, run
 from analyses._result import Result
+from analyses.channels import channels
 from analyses.energy import energy
 from analyses.errors import (
     AmbiguousScores,
@@ -25,6 +26,7 @@ from analyses.errors import (
 from analyses.exploration import exploration
 from analyses.probes import probes
 from analyses.similarity import similarity
+from analyses.token_pca import token_pca
 from analyses.trajectory import trajectory
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "UnknownAnalysis",
     "UnknownOption",
     "UnknownProbeLabel",
+    "channels",
     "energy",
     "exploration",
     "load",
@@ -49,5 +52,6 @@ __all__ = [
     "register",
     "run",
     "similarity",
+    "token_pca",
     "trajectory",
 ]
