@@ -1,8 +1,8 @@
 """Offline questions to a store of activations; each answer is a `Result` that is kept in the store.
 
     >>> import analyses
-    >>> analyses.names()
-    ['channels', 'energy', 'exploration', 'probes', 'similarity', 'token_pca', 'trajectory']
+    >>> analyses.names()  # doctest: +ELLIPSIS
+    ['channels', 'energy', 'exploration', 'perception_first', 'probes', 'self_correction', 'similarity', ...]
 
 To add an analysis, write one file here with a function that carries `@register`, and import it below.
 """
@@ -24,7 +24,9 @@ from analyses.errors import (
     UnknownProbeLabel,
 )
 from analyses.exploration import exploration
+from analyses.perception_first import perception_first
 from analyses.probes import probes
+from analyses.self_correction import self_correction
 from analyses.similarity import similarity
 from analyses.token_pca import token_pca
 from analyses.trajectory import trajectory
@@ -48,9 +50,11 @@ __all__ = [
     "load",
     "names",
     "once",
+    "perception_first",
     "probes",
     "register",
     "run",
+    "self_correction",
     "similarity",
     "token_pca",
     "trajectory",
