@@ -30,6 +30,7 @@ from analyses.self_correction import self_correction
 from analyses.similarity import similarity
 from analyses.token_pca import token_pca
 from analyses.trajectory import trajectory
+from analyses.working_memory import working_memory
 
 __all__ = [
     "AmbiguousScores",
@@ -58,4 +59,5 @@ __all__ = [
     "similarity",
     "token_pca",
     "trajectory",
+    "working_memory",
 ]

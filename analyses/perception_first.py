@@ -1,8 +1,8 @@
 """Perception before action (E11 of SCIENCE.md): is *what* and *where* readable at earlier steps than *how*?
 
 Both are read by linear probes. The step at which a curve reaches nine tenths of its largest value would compare how
-noisy two probes are: a weak one touches its maximum late. What is compared is the mean step of the rise: the area between a
-curve and its plateau, over the plateau's height. Noise adds to that area as often as it takes away.
+noisy two probes are: a weak one touches its maximum late. What is compared is the mean step of the rise: the area
+between a curve and its plateau, over the plateau's height. Noise adds to that area as often as it takes away.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def perception_first(
 
     Quantities: `gain` [label, step] (score minus chance, mean over layers), `rise_step` [label] (mean step of the
     rise), `group_rise_step` [group], `difference` [] (perception minus action, steps), all with bootstrap intervals;
-    without: `plateau` [label], `readable` [label] (0 or 1), `plateau_step` [label] (first step at nine tenths of the plateau).
+    without: `plateau` [label], `readable` [label] (0 or 1), `plateau_step` [label] (first step at nine tenths of the
+    plateau).
 
     Verdict on *perception before action*: `replicates` if the interval of `difference` lies below 0; `does not
     replicate` if it lies above minus one captured step; else `inconclusive`, also with fewer than 20 samples or where
@@ -162,7 +163,10 @@ def of_cells(cells: Cells, labels: Sequence[Label]) -> Curves:
         score, pull = score.mean(axis=1), pull.mean(axis=1)
     chance = np.array([label.chance for label in labels])
     shared = np.array([SHARED_CLASS if label.classes else SHARED_NUMBER for label in labels])
-    return Curves(score.T - chance[:, None], np.moveaxis(pull, 0, 1), shared)
+    gain = score.T - chance[:, None]
+    # An R² below 0 says no less than 0 that nothing is read: a probe of noise is a little worse than the mean.
+    gain = np.where([[not label.classes] for label in labels], gain.clip(0), gain)
+    return Curves(gain, np.moveaxis(pull, 0, 1), shared)
 
 
 def mean_rise(gain: NDArray[np.float64], steps: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -191,8 +195,9 @@ def rises(
     drawn = np.random.default_rng(seed).multinomial(samples, np.full(samples, 1 / samples), size=resamples) / samples
     moved = np.tensordot(drawn, curves.pull, axes=(1, 2)) * np.sqrt(curves.shared)[:, None]  # [resample, label, step]
     gain = np.concatenate([curves.gain[None], curves.gain + moved])
-    each = mean_rise(gain, steps)
-    each[:, ~readable(curves)] = np.nan
+    told = readable(curves)
+    each = np.full(gain.shape[:2], np.nan)
+    each[:, told] = mean_rise(gain[:, told], steps)
     group = np.full((len(each), 2), np.nan)
     for at in (0, 1):
         own = [label for label in range(count) if groups[label] == at and np.isfinite(each[0, label])]
@@ -240,8 +245,8 @@ def _labels(
         if not told:
             raise UnknownProbeLabel(
                 f"No label of {group} can be told from {some(len(known.ids), 'sample')} with an object that moves and "
-                f"one answer ({', '.join(names or usual)}): choose runs of worlds with tracks with where=, or name labels "
-                f"with {group}=."
+                f"one answer ({', '.join(names or usual)}): choose runs of worlds with tracks with where=, or name "
+                f"labels with {group}=."
             )
         found.append(told)
     return found, known
