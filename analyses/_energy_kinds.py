@@ -5,14 +5,18 @@ Shapes: leading axes of cells `…`, F latent frames, h×w tokens, d channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
+from dask.array import concatenate, from_delayed
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
+import store
 from store import ActivationStore, dims
+from store.places import Location
 
 KIND: Final = "kind"
 """Axis of what counts as energy."""
@@ -27,7 +31,11 @@ UNITS: Final = {
     "standardised": "deviations of the channel",
 }
 CONSTANT: Final = 1e-6
-"""A channel whose deviation is below this fraction of its largest magnitude does not vary, and does not count."""
+"""A channel whose deviation is below this fraction of its root mean square does not vary, and does not count."""
+PART: Final = 1 << 18
+"""Values that are worked on at once: a megabyte."""
+BLOCK: Final = 32 << 20
+"""Bytes of the reduction `energy` that one dask task reads: some steps of a run."""
 _TOKENS: Final = (dims.FRAME, dims.Y, dims.X)
 
 
@@ -54,7 +62,7 @@ def kinds_of(
         float32 `[kind, run, step, layer, frame, y, x]`.
     """
     if outlier is None:
-        return acts.load(site, "energy", runs=list(runs), branch=branch).expand_dims({KIND: ["raw"]})
+        return _in_blocks(acts, runs, site=site, branch=branch).expand_dims({KIND: ["raw"]})
     full = acts.load(site, "full", runs=list(runs), branch=branch)
     found = xr.apply_ufunc(
         energies,
@@ -71,6 +79,33 @@ def kinds_of(
     )
     order = (KIND, dims.RUN, dims.STEP, dims.LAYER, *_TOKENS)
     return found.assign_coords({KIND: list(kinds)}).transpose(*order)
+
+
+def _in_blocks(acts: ActivationStore, runs: Sequence[str], *, site: str, branch: str) -> xr.DataArray:
+    """The reduction `energy`, lazily, some steps at a time: its cells are so small that a task for each costs most."""
+    like = acts.load(site, "energy", runs=list(runs), branch=branch)
+    steps = like[dims.STEP].to_numpy()
+    size = max(1, BLOCK // max(1, like.nbytes // (len(runs) * len(steps))))
+    parts: list[Any] = []
+    for run in runs:
+        own = [steps[at : at + size] for at in range(0, len(steps), size)]
+        each = [
+            from_delayed(
+                delayed(_block)(acts.path, run, site, branch, [int(step) for step in some], like.dims),
+                (1, len(some), *like.shape[2:]),
+                like.dtype,
+            )
+            for some in own
+        ]
+        parts.append(concatenate(each, axis=1))
+    return like.copy(data=concatenate(parts, axis=0))
+
+
+def _block(
+    path: Location, run: str, site: str, branch: str, steps: list[int], axes: tuple[str, ...]
+) -> NDArray[np.float32]:
+    found = store.open(path).load(site, "energy", runs=[run], branch=branch, step=steps, lazy=False)
+    return found.transpose(*axes).to_numpy()
 
 
 def energies(values: NDArray[Any], outlier: NDArray[np.bool_], *, kinds: Sequence[str]) -> NDArray[np.float32]:
@@ -94,33 +129,50 @@ def energies(values: NDArray[Any], outlier: NDArray[np.bool_], *, kinds: Sequenc
 
 
 def _of_cell(tokens: NDArray[Any], outlier: NDArray[np.bool_], kinds: Sequence[str]) -> NDArray[np.float32]:
-    """Of the tokens of one cell `[n, d]`, `[kind, n]`; a few at a time, so that squares stay in the cache."""
-    step = max(1, (1 << 20) // tokens.shape[1])
-    parts = [slice(at, at + step) for at in range(0, len(tokens), step)]
-    weights = np.stack([np.ones(len(outlier)), ~outlier, outlier], axis=1).astype(np.float32)
-    sums = {"raw": 0, "masked": 1, "massive": 2}
+    """Of the tokens of one cell `[n, d]`, `[kind, n]`; a few at a time, which stay in the cache."""
+    size = max(1, PART // tokens.shape[1])
+    parts = [slice(at, at + size) for at in range(0, len(tokens), size)]
+    apart = np.flatnonzero(outlier)
     found = np.empty((len(kinds), len(tokens)), np.float32)
-    if set(kinds) & set(sums):
-        for part in parts:
-            squares = np.square(tokens[part], dtype=np.float32) @ weights
-            for at, kind in enumerate(kinds):
-                if kind in sums:
-                    found[at, part] = np.sqrt(squares[:, sums[kind]])
-    if "standardised" in kinds:
+    rows = {kind: found[at] for at, kind in enumerate(kinds)}
+    for part in parts:
+        some = np.array(tokens[part], np.float32)
+        if "raw" in rows:
+            rows["raw"][part] = _norm(some)
+        if "massive" in rows:
+            rows["massive"][part] = _norm(some[:, apart])
+        if "masked" in rows:
+            some[:, apart] = 0
+            rows["masked"][part] = _norm(some)
+    if "standardised" in rows:
         mean, scale = _scales(tokens, parts)
         for part in parts:
-            squares = np.square(tokens[part] - mean, dtype=np.float32) @ scale
-            found[list(kinds).index("standardised"), part] = np.sqrt(squares)
+            some = (tokens[part] - mean) * scale
+            rows["standardised"][part] = _norm(some)
     return found
 
 
+def _norm(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.sqrt(np.einsum("nd,nd->n", tokens, tokens))
+
+
 def _scales(tokens: NDArray[Any], parts: Sequence[slice]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean of each channel, and its part of the mean square after standardising: 1/(variance · channels that vary)."""
-    mean = np.add.reduce([tokens[part].sum(axis=0, dtype=np.float64) for part in parts]) / len(tokens)
-    mean = mean.astype(np.float32)
-    variance = np.add.reduce([np.square(tokens[part] - mean).sum(axis=0) for part in parts]) / len(tokens)
-    size = np.max([np.abs(tokens[part]).max(axis=0) for part in parts], axis=0)
-    varies = np.sqrt(variance) > CONSTANT * size
+    """Mean of each channel, and what standardises it: 1/√(variance · channels that vary), 0 for one that does not."""
+    # Sums of a part are products with ones, which BLAS does at the memory's speed; parts are added up in float64.
+    mean = _sum(np.asarray(tokens[part], np.float32) for part in parts) / len(tokens)
+    near = mean.astype(np.float32)
+    variance = _sum(np.square(tokens[part] - near) for part in parts) / len(tokens)
+    varies = np.sqrt(variance) > CONSTANT * np.sqrt(variance + mean**2)
     scale = np.zeros(len(mean), np.float32)
-    scale[varies] = 1 / (variance[varies] * max(1, int(varies.sum())))
-    return mean, scale
+    scale[varies] = 1 / np.sqrt(variance[varies] * max(1, int(varies.sum())))
+    return near, scale
+
+
+def _sum(parts: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Over the rows of all parts."""
+    total: NDArray[np.float64] | None = None
+    for part in parts:
+        own = (np.ones(len(part), np.float32) @ part).astype(np.float64)
+        total = own if total is None else total + own
+    assert total is not None
+    return total

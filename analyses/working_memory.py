@@ -1,8 +1,8 @@
 """Working memory (E11 of SCIENCE.md): is what and where a hidden object is readable while it is hidden?
 
 For each latent frame a linear probe reads the object's looks and its place; what counts is its score in frames that
-hide the object. A score alone is no memory: the prompt may name the object, and the model's own picture of that frame, x̂0,
-may show it. So the same probe reads both, and only what goes beyond them counts.
+hide the object. A score alone is no memory: the prompt may name the object, and the model's own picture of that frame,
+x̂0, may show it. So the same probe reads both, and only what goes beyond them counts.
 """
 
 from __future__ import annotations
