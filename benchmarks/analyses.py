@@ -2,18 +2,18 @@
 
 **Probes.** The grid in question has 40 layers × 50 steps × 1,000 runs × 1,024 channels, four classes, five outer folds.
 Neither side runs it whole here: the peer would take a day. The store holds all layers of a few steps; a round is one
-step, in which we probe all its layers, from the store, with controls, the prompt's baseline and directions, and the peer
-fits one cell of it, drawn by lot. So both have a time a cell in each round, and `speedup` is the ratio of their medians
-with its bootstrap interval over rounds; a cell costs the same in every step and layer, since its shape does. What we do
-once a call (the baseline, the index) is part of ours in every round, so that the whole grid is, if anything, quicker.
+step, in which we probe all its layers, from the store, with controls, the prompt's baseline and directions, and the
+peer fits one cell of it, drawn by lot. So both have a time a cell in each round, and `speedup` is the ratio of their
+medians with its bootstrap interval over rounds; a cell costs the same in every step and layer, since its shape
+does. What we do once a call (the baseline, the index) is part of ours in every round, so that the whole grid is, if anything, quicker.
 The peer, LogisticRegressionCV with ten penalties in five inner folds for each outer fold, standardises, has all cores,
 as joblib gives them, and no controls, no baseline and no store.
 
 Activations are made: a decaying spectrum, massive channels, and a label that is written more clearly from layer to
 layer.
 
-**Energies.** The time to read the same arrays into memory over the time of `analyses.energy`, from a warm page cache: of
-the reduction `energy` (raw), and of whole tokens (all four kinds).
+**Energies.** The time to read the same arrays into memory over the time of `analyses.energy`, from a warm page cache:
+of the reduction `energy` (raw), and of whole tokens (all four kinds).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import xarray as xr
 
 from analyses import Result
 from reports._energy_maps import film, is_wide
+from reports._energy_parts import figures as of_parts
 from reports._figure import (
     MUTED,
     SERIES,
@@ -37,6 +38,7 @@ def section(result: Result, context: Context, salt: str) -> Section:
             _steps_by_layers(data, salt),
             _profile(data, salt),
             _share(data, salt),
+            *of_parts(data, salt),
         )
     return Section(
         title="Token energy",
