@@ -259,14 +259,17 @@ def _by_frame(loss: Floats, told: Told) -> dict[str, xr.DataArray]:
 
 def _remembered(hidden: Scored, against: Sequence[Scored], labels: Sequence[Label]) -> NDArray[np.int8]:
     """Cells `[label, step, layer]` above chance and all that needs no memory, at `FALSE_RATE` over those of a label."""
-    value, pull = np.moveaxis(hidden.value, -1, 0), np.moveaxis(hidden.pull, -2, 0)
-    found = np.zeros(value.shape, np.int8)
-    for at, label in enumerate(labels):
-        p = above_chance(value[at], pull[at], label)
-        for one in against:
-            p = np.maximum(p, positive(one.value[..., at], one.pull[..., at, :], label))
-        found[at] = (stats.false_discovery_control(np.nan_to_num(p, nan=1).ravel()) <= FALSE_RATE).reshape(p.shape)
-    return found
+    each = [p_values(hidden, against, label, at) for at, label in enumerate(labels)]
+    told = [(stats.false_discovery_control(p.ravel()) <= FALSE_RATE).reshape(p.shape) for p in each]
+    return np.stack(told).astype(np.int8)
+
+
+def p_values(hidden: Scored, against: Sequence[Scored], label: Label, at: int) -> NDArray[np.float64]:
+    """Of each cell `[step, layer]`, one-sided: label number `at` is told no better than by chance or without memory."""
+    p = above_chance(hidden.value[..., at], hidden.pull[..., at, :], label)
+    for one in against:
+        p = np.maximum(p, positive(one.value[..., at], one.pull[..., at, :], label))
+    return np.nan_to_num(p, nan=1)
 
 
 def _verdict(remembered: NDArray[np.int8], high: NDArray[np.float64]) -> Verdict:

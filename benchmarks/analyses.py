@@ -5,7 +5,8 @@ Neither side runs it whole here: the peer would take a day. The store holds all 
 step, in which we probe all its layers, from the store, with controls, the prompt's baseline and directions, and the
 peer fits one cell of it, drawn by lot. So both have a time a cell in each round, and `speedup` is the ratio of their
 medians with its bootstrap interval over rounds; a cell costs the same in every step and layer, since its shape
-does. What we do once a call (the baseline, the index) is part of ours in every round, so that the whole grid is, if anything, quicker.
+does. What we do once a call (the baseline, the index) is part of ours in every round, so that the whole grid is, if
+anything, quicker.
 The peer, LogisticRegressionCV with ten penalties in five inner folds for each outer fold, standardises, has all cores,
 as joblib gives them, and no controls, no baseline and no store.
 

@@ -10,7 +10,7 @@ import xarray as xr
 from analyses import Result
 from reports._figure import MUTED, SERIES, Figure, canvas, drawing, integer_steps, line, mark_switches, matrix, to_svg
 from reports._section import Context, Section, draws
-from reports._words import behind, ends, extremes, typical
+from reports._words import behind, ends, extremes, some, typical
 from store import dims
 
 CURVES: Final = 3
@@ -154,7 +154,7 @@ def _curves(data: xr.Dataset, group: str, salt: str) -> Figure:
     return Figure(
         svg=to_svg(figure, salt=salt),
         title=f"Readable by step: {group}",
-        caption=f"{behind(own['gain'], over='layers')}{f' Not drawn: {left} more labels.' if left else ''}",
+        caption=behind(own["gain"], over="layers") + (f" Not drawn: {some(left, 'label')} more." if left else ""),
         alt=f"Line chart by step. {'; '.join(told)}.",
     )
 

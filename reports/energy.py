@@ -43,8 +43,9 @@ def section(result: Result, context: Context, salt: str) -> Section:
     return Section(
         title="Token energy",
         lead=(
-            f"The L2 norm over channels of each token of {data.attrs['site']}, raw: a few channels with massive "
-            "activations can carry most of it, so bright says where the norm is, not where the content is."
+            f"The L2 norm over channels of each token of {data.attrs['site']}. Raw, a few channels with massive "
+            "activations can carry most of it, so bright says where the norm is, not where the content is. Masked is "
+            "without these channels; standardised brings all to one scale."
         ),
         films=() if moving is None else (moving,),
         figures=figures,

@@ -27,6 +27,7 @@ def test_kinds_and_parts_of_energy_are_drawn(tokens):
         "Classes of tokens, masked energy",
         "Foreground over background, standardised energy",
         "Which layers follow the objects",
+        "Standardised energy, 3 samples",
     ):
         assert title in page
 
