@@ -11,7 +11,8 @@ from analyses._token_regions import frames
 from store import ActivationStore, Sample
 
 HIDDEN: Final = 0.1
-"""An object of which no more than this share of its largest visible area is seen in a video frame is hidden in it."""
+"""An object of which no more than this share of its largest visible area is seen in a video frame is hidden in it, if
+it is seen again later: what is taken away, or reached at the end, is gone."""
 MOSTLY: Final = 0.5
 """A latent frame hides an object if it is hidden in more than this share of the video frames that it stands for."""
 LOOKS: Final = ("colour", "shape")
@@ -51,7 +52,9 @@ def objects(sample: Sample) -> list[Object]:
         seen = np.ones(len(track))
         if sample.segmentation is not None:
             seen = (sample.segmentation == at + 1).mean(axis=(1, 2))
-        found.append(Object(_looks(sample, at), track, seen <= HIDDEN * seen.max()))
+        shown = seen > HIDDEN * seen.max()
+        comes_back = np.logical_or.accumulate(shown[::-1])[::-1]
+        found.append(Object(_looks(sample, at), track, ~shown & comes_back))
     return found
 
 

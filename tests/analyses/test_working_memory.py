@@ -76,6 +76,7 @@ def test_hidden_frames_are_those_that_no_pixel_shows():
     assert np.flatnonzero(thing.hidden).tolist() == list(COVER)
     assert thing.is_hidden(3).tolist() == [False, False, False]  # half of each latent frame, and half is not most
     assert hidden_one(PlantedTracks().sample(0)) is None
+    assert hidden_one(PlantedTracks(cover=(6, 7, 8)).sample(0)) is None  # it does not come back
     assert mover(dataclasses.replace(KNOWS, moves=False).sample(0)) is None
     assert objects(planted.sample(4))[0].looks == {"colour": "green", "shape": "square"}
 
