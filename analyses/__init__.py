@@ -1,14 +1,15 @@
 """Offline questions to a store of activations; each answer is a `Result` that is kept in the store.
 
     >>> import analyses
-    >>> analyses.names()
-    ['energy', 'exploration', 'probes', 'similarity', 'trajectory']
+    >>> analyses.names()  # doctest: +ELLIPSIS
+    ['channels', 'energy', 'exploration', 'perception_first', 'probes', 'self_correction', 'similarity', ...]
 
 To add an analysis, write one file here with a function that carries `@register`, and import it below.
 """
 
 from analyses._registry import Found, load, names, once, register, run
 from analyses._result import Result
+from analyses.channels import channels
 from analyses.energy import energy
 from analyses.errors import (
     AmbiguousScores,
@@ -23,9 +24,13 @@ from analyses.errors import (
     UnknownProbeLabel,
 )
 from analyses.exploration import exploration
+from analyses.perception_first import perception_first
 from analyses.probes import probes
+from analyses.self_correction import self_correction
 from analyses.similarity import similarity
+from analyses.token_pca import token_pca
 from analyses.trajectory import trajectory
+from analyses.working_memory import working_memory
 
 __all__ = [
     "AmbiguousScores",
@@ -40,14 +45,19 @@ __all__ = [
     "UnknownAnalysis",
     "UnknownOption",
     "UnknownProbeLabel",
+    "channels",
     "energy",
     "exploration",
     "load",
     "names",
     "once",
+    "perception_first",
     "probes",
     "register",
     "run",
+    "self_correction",
     "similarity",
+    "token_pca",
     "trajectory",
+    "working_memory",
 ]

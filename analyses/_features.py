@@ -32,6 +32,9 @@ class Grid(NamedTuple):
     labels: Mapping[str, tuple[int, ...]]
     """Of each axis of the grid: `step`, `layer`, `frame`, as far as there are any."""
     channels: int
+    """Of a cell's features: those of the site, of each cell of a picture where it is cut into some."""
+    side: int = 1
+    """Cells of a picture a side; 1 takes the mean of all its tokens."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,8 +81,12 @@ def describe(
     by_frame: bool = False,
     steps: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
+    side: int = 1,
 ) -> Grid:
-    """The grid of an array of one run; steps and layers that are asked for must be there."""
+    """The grid of an array of one run; steps and layers that are asked for must be there.
+
+    `side` cells a side are averaged each for itself, in arrays of whole tokens; others have no places.
+    """
     array = acts.load(site, reduction, runs=[run])
     own = branch if dims.BRANCH in array.dims else None
     array = acts.load(
@@ -87,7 +94,11 @@ def describe(
     )
     axes = [dims.STEP, dims.LAYER, *([dims.FRAME] if by_frame else [])]
     labels = {axis: tuple(int(one) for one in array[axis].to_numpy()) for axis in axes if axis in array.dims}
-    return Grid(site, reduction, own, labels, array.sizes[dims.CHANNEL])
+    side = side if {dims.Y, dims.X} <= set(array.dims) else 1
+    count = array.sizes[dims.CHANNEL]
+    if side > 1:
+        count *= int(np.prod([-(-array.sizes[dim] // _window(array, dim, side)) for dim in (dims.Y, dims.X)]))
+    return Grid(site, reduction, own, labels, count, side)
 
 
 def blocks(grid: Grid, *, runs: int) -> list[Block]:
@@ -118,7 +129,7 @@ def read(acts: ActivationStore, grid: Grid, block: Block, runs: Sequence[str]) -
     if grid.reduction in ("token_mean", "frame_mean"):
         found = _mean(acts.load(grid.site, grid.reduction, runs=runs, lazy=False, **chosen), order)
     else:  # whole tokens: a run at a time, of which dask reads some frames at a time
-        each = [_mean(acts.load(grid.site, grid.reduction, runs=[run], **chosen), order) for run in runs]
+        each = [_mean(acts.load(grid.site, grid.reduction, runs=[run], **chosen), order, grid.side) for run in runs]
         found = xr.concat(
             [one.compute(scheduler="synchronous") for one in each], dims.RUN, coords="minimal", compat="override"
         )
@@ -132,7 +143,15 @@ def read(acts: ActivationStore, grid: Grid, block: Block, runs: Sequence[str]) -
     return np.ascontiguousarray(values, np.float32)
 
 
-def _mean(array: xr.DataArray, order: tuple[str, ...]) -> xr.DataArray:
+def _window(array: xr.DataArray, dim: str, side: int) -> int:
+    return -(-array.sizes[dim] // side)
+
+
+def _mean(array: xr.DataArray, order: tuple[str, ...], side: int = 1) -> xr.DataArray:
+    if side > 1:
+        windows = {dim: _window(array, dim, side) for dim in (dims.Y, dims.X)}
+        small = array.coarsen(windows, boundary="pad").mean()
+        array = small.rename({dims.CHANNEL: "own"}).stack({dims.CHANNEL: (dims.Y, dims.X, "own")}, create_index=False)
     over = [dim for dim in array.dims if dim not in order]
     kept = array.mean(over, dtype=np.float64) if over else array
     return kept.astype(np.float32, copy=False).transpose(*order)
@@ -140,15 +159,17 @@ def _mean(array: xr.DataArray, order: tuple[str, ...]) -> xr.DataArray:
 
 def latents(acts: ActivationStore, step: int, runs: Sequence[str], *, limit: int) -> NDArray[np.float32]:
     """The latents of a step, one vector a run, averaged in squares of cells until it has at most `limit` values."""
-    found: list[NDArray[np.float32]] = []
-    for run in runs:
-        latent = acts.load("latent", "full", runs=[run], step=step, lazy=False).isel({dims.RUN: 0})
-        side = 1
-        while latent.size / side**2 > limit and side < max(latent.sizes[dims.Y], latent.sizes[dims.X]):
-            side += 1
-        small = latent.coarsen({dims.Y: side, dims.X: side}, boundary="pad").mean() if side > 1 else latent
-        found.append(small.to_numpy().astype(np.float32).ravel())
-    return np.stack(found)
+    each = (acts.load("latent", "full", runs=[run], step=step, lazy=False).isel({dims.RUN: 0}) for run in runs)
+    return np.stack([coarse(latent, limit) for latent in each])
+
+
+def coarse(latent: xr.DataArray, limit: int) -> NDArray[np.float32]:
+    """One vector of a latent, averaged in squares of cells until it has at most `limit` values."""
+    side = 1
+    while latent.size / side**2 > limit and side < max(latent.sizes[dims.Y], latent.sizes[dims.X]):
+        side += 1
+    small = latent.coarsen({dims.Y: side, dims.X: side}, boundary="pad").mean() if side > 1 else latent
+    return small.to_numpy().astype(np.float32).ravel()
 
 
 def words(prompts: Sequence[str]) -> NDArray[np.float32]:

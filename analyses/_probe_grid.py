@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import store
-from analyses import _features
+from analyses import _features, _probe_labels
 from analyses._features import Block, Grid
 from analyses._probe_fit import Design, Floats, Task, fit
-from analyses._probe_labels import Label
+from analyses._probe_labels import Label, Samples
 from analyses._probe_scores import Score, mean, score
+from analyses._select import Selection
 from store import ActivationStore, dims
 from store.places import Location
 
@@ -69,6 +70,44 @@ class Cells(NamedTuple):
     """Deviation of the runs along each direction `[…, t]`."""
     shift: Floats
     """How far runs lie further along it for one unit more of the target `[…, t]`."""
+
+
+def make_plan(
+    chosen: Selection,
+    samples: Samples,
+    labels: Sequence[Label],
+    *,
+    group: str,
+    folds: int,
+    drawn: tuple[tuple[Label, ...], ...] = (),
+    directions: bool = False,
+) -> Plan:
+    """What is the same in all cells.
+
+    Args:
+        chosen: The runs.
+        samples: Theirs, all of them.
+        labels: What is told.
+        group: What folds keep together.
+        folds: How many.
+        drawn: Controls of each label; none if left out.
+        directions: Whether directions are wanted.
+    """
+    position = {id: at for at, id in enumerate(samples.ids)}
+    rows = np.array([position[id] for id in chosen.sample_ids])
+    fold = _probe_labels.split(samples, labels, group=group, folds=folds)[rows]
+    order = np.argsort(fold, kind="stable")
+    own = drawn or tuple(() for _ in labels)
+    tasks = [one for label, others in zip(labels, own, strict=True) for one in (label, *others)]
+    edges = np.searchsorted(fold[order], np.arange(folds + 1)).tolist()
+    return Plan(
+        runs=tuple(chosen.run_ids[at] for at in order),
+        rows=rows[order],
+        labels=tuple(labels),
+        drawn=own,
+        design=_probe_labels.design(tasks, rows[order], edges),
+        directions=directions,
+    )
 
 
 def measure(acts: ActivationStore, grid: Grid, plan: Plan) -> Cells:

@@ -52,6 +52,15 @@ class Samples(NamedTuple):
     truths: tuple[Mapping[str, _Value], ...]
     """Labels of each by name."""
 
+    def kept(self, which: Sequence[bool]) -> Samples:
+        """Some of them."""
+        places = np.flatnonzero(np.asarray(which))
+        return Samples(
+            ids=tuple(self.ids[at] for at in places),
+            columns={name: tuple(column[at] for at in places) for name, column in self.columns.items()},
+            truths=tuple(self.truths[at] for at in places),
+        )
+
     def groups(self, name: str) -> list[str]:
         """What each sample is of: its id for `sample`, else a column or a label.
 
@@ -98,7 +107,7 @@ def choose(samples: Samples, names: Sequence[str] | None, *, numbers: Sequence[s
     for name in wanted:
         values = [truth.get(name) for truth in samples.truths]
         label = _label(name, values, number=name in numbers)
-        why = _unfit(label, folds) if label else f"{values.count(None)} of {len(values)} samples have no {name}"
+        why = unfit(label, folds) if label else f"{values.count(None)} of {len(values)} samples have no {name}"
         if label is None or why:
             refused.append(why)
         else:
@@ -201,7 +210,7 @@ def _label(name: str, values: Sequence[_Value | None], *, number: bool) -> Label
     return Label(name, places, tuple(str(one) for one in classes))
 
 
-def _unfit(label: Label, folds: int) -> str:
+def unfit(label: Label, folds: int) -> str:
     """Why a label cannot be told, or nothing."""
     if len(np.unique(label.values)) < 2:
         return f"{label.name} is the same in all samples"

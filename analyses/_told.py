@@ -9,11 +9,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+import store
 from analyses._kinds import FEATURES, KINDS, Calibration, HeldOut, Interval, can_hold_out, features, held_out
 from analyses._paths import Explored
+from analyses._registry import load
 from analyses._result import Result
 from analyses._stats import SAMPLE
 from analyses.errors import NoRuns
+from store import ActivationStore
 
 BASIS: Final = "basis"
 """Axis of `masks` (the valid answers are known) and `components` (they are not)."""
@@ -73,6 +76,39 @@ def told(
         for name, axes in axes_of.items():
             data[f"calibration_{name}"] = (axes, getattr(fitted, name))
     return data
+
+
+def named(acts: ActivationStore, name: str) -> Result:
+    """The exploration that a word on the command line means.
+
+    Args:
+        acts: The store that is analysed.
+        name: A result id of that store; or the place of another store, whose latest exploration with a classifier is
+            taken; or `PLACE#ID`.
+
+    Raises:
+        NoRuns: there is no such result, store or classifier.
+    """
+    place, _, id = name.partition("#")
+    if not id and acts.has_result(place):
+        return load(acts, place)
+    try:
+        other = store.open(place)
+        if id:
+            return load(other, id)
+        entries = other.results("analysis = 'exploration'")
+    except store.StoreError as error:
+        raise NoRuns(
+            f"calibration={name} is no result of this store, and no store that holds one: {error}. Name a result id of "
+            "`stepscope analyze exploration`, the folder of a store with one, or FOLDER#ID."
+        ) from error
+    fitted = [id for id, entry in entries.items() if "calibration_mean" in entry.data]
+    if not fitted:
+        raise NoRuns(
+            f"{place} has {len(entries)} explorations, none with a classifier of kinds: run `stepscope analyze "
+            "exploration` there first, on runs whose samples are of all three kinds, each from two families or more."
+        )
+    return load(other, fitted[-1])
 
 
 def given_by(result: Result) -> Calibration:

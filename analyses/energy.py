@@ -1,8 +1,8 @@
 """Token energy (E6 of SCIENCE.md): where in the network, the video and the sampling the tokens are large.
 
-The energy of a token is the L2 norm over channels of a block's output. It is *raw*: a few channels with
-massive activations can carry most of it, so a high energy says where the norm is, not where the
-content is.
+The energy of a token is the L2 norm over channels of a block's output. *Raw*, a few channels with massive activations
+can carry most of it, so a high energy says where the norm is, not where the content is. Where whole tokens were
+captured, it stands beside three others: without those channels, of them alone, and of standardised channels.
 """
 
 from __future__ import annotations
@@ -13,26 +13,23 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
+from analyses import _channel_stats
+from analyses._energy_kinds import KIND, KINDS, kinds_of
+from analyses._energy_maps import MAP_CELLS, MAP_SAMPLE, MAP_SAMPLES, MAP_STEP, MAP_STEPS, Maps, block_side, small
+from analyses._energy_parts import Layers, judge, quantities
 from analyses._registry import Found, once, register
 from analyses._result import Result
-from analyses._select import Selection, select
-from analyses._stats import SAMPLE, Peak, described, find_peak, half_width, over_samples
+from analyses._select import Selection, arrays_of_all, select
+from analyses._stats import SAMPLE, Peak, find_peak, over_samples
 from analyses._steps import switches, with_steps
-from analyses._words import counts, finite, percent, some, triple
-from analyses.errors import NonFinite
+from analyses._token_regions import Mask, masks, means, regions
+from analyses._words import counts, finite, percent, some, triple, with_interval
+from analyses.errors import NonFinite, NoRuns, UnknownOption
 from store import ActivationStore, Json, StepInfo, dims
 
-VERSION: Final = 1
-MAP_SAMPLE: Final = "map_sample"
-"""Axis of the few samples whose own maps are kept."""
-MAP_SAMPLES: Final = 3
-"""Samples whose own maps are kept: the first by their ids."""
-MAP_STEP: Final = "map_step"
-"""Axis of the few steps whose maps are kept."""
-MAP_STEPS: Final = 5
-"""Steps whose maps are kept, evenly over the sampling, first and last included."""
-MAP_CELLS: Final = 64
-"""Longest side of a kept map; a larger token grid is averaged in blocks."""
+__all__ = ["MAP_CELLS", "MAP_SAMPLE", "MAP_SAMPLES", "MAP_STEP", "MAP_STEPS", "energy", "measure"]
+
+VERSION: Final = 2
 SWITCH_REACH: Final = 1
 """A peak this many steps or fewer from a switch of experts coincides with it."""
 _RAW: Final = "raw L2 norm over channels"
@@ -46,124 +43,169 @@ def energy(
     runs: Sequence[str] | None = None,
     site: str = "resid_post",
     branch: str = "cond",
+    kinds: Sequence[str] | None = None,
 ) -> Result:
-    """Energy of the tokens by layer, frame and step, averaged over samples.
+    """Energy of the tokens by layer, frame, step and part of the picture, averaged over samples.
 
-    Quantities (raw L2 norms, float64; `q_low` and `q_high` beside each hold its interval over samples):
-    `energy` [layer, frame], `energy_by_step` [step, layer], `step_profile` [step],
-    `first_frame_share` [layer] (energy of frame 0 over that of all frames; 1/frames if all were equal),
-    `mean_first_frame_share` [], and as float32 without intervals `maps` [map_step, layer, frame, y, x] (mean
-    over samples) and `sample_maps` [map_sample, map_step, …] (of the first samples). Verdict: always
-    `descriptive`.
+    Quantities (float64; `q_low` and `q_high` beside each hold its interval over samples). Raw: `energy` [layer, frame],
+    `energy_by_step` [step, layer], `step_profile` [step], `first_frame_share` [layer] (energy of frame 0 over that of
+    all frames; 1/frames if all were equal), `mean_first_frame_share` []. By kind: `class_energy`
+    [kind, token_class, layer], `class_ratio` [kind, compared, layer] (over interior tokens); where samples carry a
+    segmentation, `foreground_ratio`, `foreground_ratio_elsewhere` [kind, step, layer], `specialisation` [kind, layer],
+    `late_specialisation`, `rise` [kind]; with several kinds `kind_energy` [kind, layer, frame],
+    `kind_first_frame_share` [kind, layer]. As float32 without intervals `maps` [map_step, layer, frame, y, x] (mean
+    over samples), `maps_<kind>`, and `sample_maps` [map_sample, map_step, …] (raw, of the first samples).
+    `docs/analyses.md` defines them.
+
+    Verdict on *early layers care for the background, later ones for the objects*, by raw energy and only where samples
+    carry a segmentation (else `descriptive`): `replicates` if the interval of `rise` (specialisation of later layers
+    minus that of the first quarter) and that of `late_specialisation` lie above 0; `does not replicate` if that of
+    `rise` ends below 0.05; else `inconclusive`, also with fewer than 10 samples or 4 layers.
 
     Args:
-        acts: The store; runs need the array `site/energy`.
+        acts: The store; runs need `site/energy`, or `site/full` for all kinds.
         where: SQL over runs and samples. Left out, and `runs` too, the clean runs are taken.
         runs: Run ids.
         site: Site inside the model, with layers.
         branch: `cond` or `uncond`.
+        kinds: Of `raw` (always there), `masked`, `massive` and `standardised`; None takes all four where every run
+            holds `site/full`, else raw.
 
     Raises:
-        NoRuns: if no run holds the array.
+        NoRuns: if no run holds the arrays.
         MixedRuns: if the runs are of several conditions.
         NonFinite: if an energy is NaN or infinite.
+        UnknownOption: if there is no such kind.
     """
-    chosen = select(acts, arrays=[f"{site}/energy"], where=where, runs=runs)
+    if unknown := sorted(set(kinds or ()) - set(KINDS)):
+        raise UnknownOption(f"There is no energy {', '.join(unknown)}; there are {', '.join(KINDS)}.")
+    chosen = select(acts, arrays=[f"{site}/energy", f"{site}/full"], where=where, runs=runs)
 
     def compute() -> Found:
-        samples = {
-            sample: acts.load(site, "energy", runs=run_ids, branch=branch)
-            for sample, run_ids in chosen.by_sample().items()
-        }
-        return _found(samples, chosen, steps=acts.run(chosen.run_ids[0]).steps, name=f"{site} ({branch})")
+        told = _kinds(arrays_of_all(acts, chosen.run_ids), site, kinds)
+        samples, outlier = _tokens(acts, chosen, site=site, branch=branch, kinds=told)
+        first = next(iter(samples.values()))
+        grid = (first.sizes[dims.FRAME], first.sizes[dims.Y], first.sizes[dims.X])
+        data, by_step = measure(samples, masks(acts, list(samples), grid))
+        if outlier is not None:
+            words = "1 where a channel is an outlier, which masked energy leaves out"
+            data["outlier"] = outlier.astype(np.int8).assign_attrs(long_name=words, units="1 = yes")
+        return _found(data, by_step, chosen, steps=acts.run(chosen.run_ids[0]).steps, name=f"{site} ({branch})")
 
     return once(
         acts,
         analysis="energy",
         version=VERSION,
-        params={"site": site, "branch": branch},
+        params={"site": site, "branch": branch, "kinds": None if kinds is None else [*sorted({*kinds, "raw"})]},
         run_ids=chosen.run_ids,
         compute=compute,
     )
 
 
-def measure(samples: Mapping[str, xr.DataArray]) -> tuple[xr.Dataset, xr.DataArray]:
+def _kinds(held: set[str], site: str, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The kinds that these runs allow."""
+    whole = f"{site}/full" in held
+    if asked is None:
+        found = KINDS if whole else KINDS[:1]
+    else:
+        found = tuple(kind for kind in KINDS if kind == "raw" or kind in asked)
+    if not whole and (len(found) > 1 or f"{site}/energy" not in held):
+        raise NoRuns(
+            f"Energy that is {' or '.join(found[1:]) or 'raw'} needs whole tokens: capture {site}/full (it is large: "
+            f"of chosen layers and steps){'' if len(found) > 1 else f' or {site}/energy'} in all runs, or choose "
+            f"others. The chosen ones share {', '.join(sorted(held)) or 'no array'}."
+        )
+    return found
+
+
+def _tokens(
+    acts: ActivationStore, chosen: Selection, *, site: str, branch: str, kinds: tuple[str, ...]
+) -> tuple[dict[str, xr.DataArray], xr.DataArray | None]:
+    """Energies of each sample, lazily, and the channels that masked energy leaves out, if any is asked."""
+    groups = chosen.by_sample()
+    held = arrays_of_all(acts, chosen.run_ids)
+    outlier: xr.DataArray | None = None
+    if len(kinds) > 1 or f"{site}/energy" not in held:
+        reduction = _channel_stats.source(held, site)
+        outlier = _channel_stats.pool(acts, groups, site=site, branch=branch, reduction=reduction).outlier
+    found = {
+        sample: kinds_of(acts, runs, site=site, branch=branch, kinds=kinds, outlier=outlier)
+        for sample, runs in groups.items()
+    }
+    return found, outlier
+
+
+def measure(
+    samples: Mapping[str, xr.DataArray], foregrounds: Mapping[str, Mask] | None = None
+) -> tuple[xr.Dataset, xr.DataArray]:
     """The numbers, from the tokens.
 
     Args:
-        samples: The runs of each sample, `[run, step, layer, frame, y, x]`, lazy or not. One sample is
-            read after the other, a few chunks at a time; what stays is a profile for each sample and
+        samples: The runs of each sample, `[(kind, )run, step, layer, frame, y, x]`, lazy or not; without kinds they are
+            raw. One sample is read after the other, a few chunks at a time; what stays is a profile for each sample and
             the sums of the maps.
+        foregrounds: Of samples that have one.
 
     Returns:
-        The quantities that `energy` lists, and the step profile of each sample `[sample, step]`.
+        The quantities that `energy` lists, and the raw step profile of each sample `[sample, step]`.
 
     Raises:
         NonFinite: if an energy is NaN or infinite.
     """
-    profiles: list[xr.DataArray] = []
-    maps = _Maps()
+    every, known = list(samples), foregrounds or {}
+    others = dict(zip(known, [*list(known)[1:], *list(known)[:1]], strict=True)) if len(known) > 1 else {}
+    read: list[xr.Dataset] = []
+    maps = Maps()
     for sample, tokens in samples.items():
-        one = _one_sample(sample, tokens)
-        profiles.append(one["profile"])
+        told = tokens if KIND in tokens.dims else tokens.expand_dims({KIND: ["raw"]})
+        grid = (told.sizes[dims.FRAME], told.sizes[dims.Y], told.sizes[dims.X])
+        other = known[others[sample]] if sample in others else None
+        one = _one_sample(sample, told, regions(grid, known.get(sample), other))
         maps.add(sample, one["maps"])
-    profile = xr.concat(
-        profiles, dim=xr.Variable(SAMPLE, list(samples)), coords="minimal", compat="override", join="exact"
-    )
+        read.append(one.drop_vars("maps"))
+    along = xr.Variable(SAMPLE, every)
+    table = xr.concat(read, dim=along, coords="minimal", compat="override", join="exact")
+    raw = table["profile"].sel({KIND: "raw"}, drop=True)
+    arrays = {
+        **_of_raw(raw),
+        **quantities(table["parts"]),
+        **maps.arrays(side=block_side(next(iter(samples.values())))),
+    }
+    if table.sizes[KIND] > 1:
+        arrays |= _by_kind(table["profile"])
+    return xr.Dataset(arrays), raw.mean((dims.LAYER, dims.FRAME))
+
+
+def _of_raw(profile: xr.DataArray) -> dict[str, xr.DataArray]:
+    """From `[sample, step, layer, frame]`."""
     share = _first_frame_share(profile)
     by_step = profile.mean((dims.LAYER, dims.FRAME))
-    arrays = {
+    return {
         **over_samples("energy", _named(profile.mean(dims.STEP), f"{_RAW}, mean over steps and tokens")),
         **over_samples("energy_by_step", _named(profile.mean(dims.FRAME), f"{_RAW}, mean over frames and tokens")),
         **over_samples("step_profile", _named(by_step, f"{_RAW}, mean over layers, frames and tokens")),
         **over_samples("first_frame_share", share, bounds=(0, 1)),
         **over_samples("mean_first_frame_share", share.mean(dims.LAYER, keep_attrs=True), bounds=(0, 1)),
-        **maps.arrays(blocks=_blocks(next(iter(samples.values())))),
     }
-    return xr.Dataset(arrays), by_step
 
 
-class _Maps:
-    """Maps of the first samples, and mean and spread over all, which are too large to keep (Welford's update)."""
-
-    def __init__(self) -> None:
-        self.first: dict[str, xr.DataArray] = {}
-        self.n = 0
-        self.mean = xr.DataArray(np.float32(0))
-        self._squares = xr.DataArray(np.float32(0))
-
-    def add(self, sample: str, maps: xr.DataArray) -> None:
-        """Take in one sample's maps `[map_step, layer, frame, y, x]`."""
-        self.n += 1
-        if self.n <= MAP_SAMPLES:
-            self.first[sample] = maps
-        off = maps - self.mean
-        self.mean = self.mean + off / self.n
-        self._squares = self._squares + off * (maps - self.mean)
-
-    def arrays(self, *, blocks: int) -> dict[str, xr.DataArray]:
-        """`maps` and `sample_maps`, with what a caption needs."""
-        spread = (self._squares / (self.n - 1)) ** 0.5 if self.n > 1 else self.mean * np.nan
-        text = f"{_RAW}{f', in blocks of {blocks} × {blocks} tokens' if blocks > 1 else ''}"
-        attrs = described(self.mean, half_width(spread, self.n), n=self.n, attrs={"units": "activation"})
-        along = xr.Variable(MAP_SAMPLE, list(self.first))
-        each = xr.concat(list(self.first.values()), dim=along, coords="minimal", compat="override")
-        return {
-            "maps": self.mean.assign_attrs({**attrs, "long_name": f"{text}, mean over samples"}),
-            "sample_maps": each.drop_attrs().assign_attrs(long_name=f"{text}, of single samples", units="activation"),
-        }
+def _by_kind(profile: xr.DataArray) -> dict[str, xr.DataArray]:
+    """From `[sample, kind, step, layer, frame]`."""
+    named = _named(profile.mean(dims.STEP), "energy of each kind, mean over steps and tokens")
+    return {
+        **over_samples("kind_energy", named.assign_attrs(units="as its kind")),
+        **over_samples("kind_first_frame_share", _first_frame_share(profile), bounds=(0, 1)),
+    }
 
 
-def _one_sample(sample: str, tokens: xr.DataArray) -> xr.Dataset:
-    """One sample's mean over its runs, in memory: its profile and its maps."""
+def _one_sample(sample: str, tokens: xr.DataArray, weights: xr.DataArray) -> xr.Dataset:
+    """One sample's mean over its runs, in memory: its profile, its maps and its parts."""
     bare = tokens.reset_coords(drop=True).mean(dims.RUN, skipna=False)
-    blocks = _blocks(tokens)
-    small = bare.coarsen({dims.Y: blocks, dims.X: blocks}, boundary="pad").mean() if blocks > 1 else bare
-    kept = np.unique(np.linspace(0, tokens.sizes[dims.STEP] - 1, MAP_STEPS).round().astype(int))
     one = xr.Dataset(
         {
             "profile": bare.mean((dims.Y, dims.X), dtype=np.float64, skipna=False),
-            "maps": small.isel({dims.STEP: kept}).astype(np.float32).rename({dims.STEP: MAP_STEP}),
+            "maps": small(bare),
+            "parts": means(bare, weights).astype(np.float64),
         }
     ).compute()
     if not np.isfinite(one["profile"]).all():
@@ -172,10 +214,6 @@ def _one_sample(sample: str, tokens: xr.DataArray) -> xr.Dataset:
             f"where=\"sample_id <> '{sample}'\", or capture it again in another dtype."
         )
     return one
-
-
-def _blocks(tokens: xr.DataArray) -> int:
-    return -(-max(tokens.sizes[dims.Y], tokens.sizes[dims.X]) // MAP_CELLS)
 
 
 def _named(array: xr.DataArray, long_name: str) -> xr.DataArray:
@@ -190,22 +228,26 @@ def _first_frame_share(profile: xr.DataArray) -> xr.DataArray:
     )
 
 
-def _found(tokens: Mapping[str, xr.DataArray], chosen: Selection, *, steps: Sequence[StepInfo], name: str) -> Found:
-    data, by_step = measure(tokens)
+def _found(
+    data: xr.Dataset, by_step: xr.DataArray, chosen: Selection, *, steps: Sequence[StepInfo], name: str
+) -> Found:
     peak = find_peak(by_step)
-    changes, samples = switches(steps), len(tokens)
+    changes, samples = switches(steps), by_step.sizes[SAMPLE]
     near = [change for change in changes if peak.step is not None and abs(change - peak.step) <= SWITCH_REACH]
     data = with_steps(data, steps).assign_attrs(
         headline="energy", energy="raw", site=name, n=samples, runs=len(chosen.run_ids), switches=changes
     )
     if peak.step is not None:
         data = data.assign_attrs(peak_step=peak.step)
+    layers = judge(data)
+    if layers is not None:
+        data = data.assign_attrs(foregrounds=layers.n)
     share = triple(data, "mean_first_frame_share")
     equal = 1 / data.sizes[dims.FRAME]
     finding = (
         f"Raw token energy of {name}: {_peak_words(peak, near, samples=samples)} The first frame carries "
-        f"{percent(*share)} of it, where equal frames would carry {100 * equal:.0f} % "
-        f"({counts(samples=samples, runs=len(chosen.run_ids))})."
+        f"{percent(*share)} of it, where equal frames would carry {100 * equal:.0f} %"
+        f"{_layer_words(layers)} ({counts(samples=samples, runs=len(chosen.run_ids))})."
     )
     summary: Json = {
         "peak_step": peak.step,
@@ -219,8 +261,37 @@ def _found(tokens: Mapping[str, xr.DataArray], chosen: Selection, *, steps: Sequ
         "first_frame_share_low": finite(share[1]),
         "first_frame_share_high": finite(share[2]),
         "first_frame_share_if_equal": equal,
+        **_summary(data, layers),
     }
-    return Found(data=data, finding=finding, n=samples, summary=summary)
+    verdict = "descriptive" if layers is None else layers.verdict
+    return Found(data=data, finding=finding, n=samples, summary=summary, verdict=verdict)
+
+
+def _summary(data: xr.Dataset, layers: Layers | None) -> Json:
+    """Of each kind, what its classes of tokens and its layers say."""
+    found: Json = {}
+    for kind in data[KIND].to_numpy().tolist():
+        own = data.sel({KIND: kind})
+        for name in own["compared"].to_numpy().tolist():
+            ratio = own["class_ratio"].sel(compared=name).mean()
+            found[f"{kind}_{name.replace(' ', '_')}_over_interior"] = finite(float(ratio))
+        if layers is not None:
+            found |= {f"{kind}_rise{end}": finite(float(own[f"rise{end}"])) for end in ("", "_low", "_high")}
+    if layers is not None:
+        found["samples_with_a_foreground"] = layers.n
+    if "outlier" in data:
+        found["outlier_channels_of_a_layer_at_most"] = int(data["outlier"].sum(dims.CHANNEL).max())
+    return found
+
+
+def _layer_words(layers: Layers | None) -> str:
+    if layers is None or not np.isfinite(layers.rise[0]):
+        return ""
+    return (
+        f"; it follows the objects more in later than in early layers by {with_interval(*layers.rise, digits=3)} "
+        f"(specialisation; later layers {with_interval(*layers.late, digits=3)}; "
+        f"{some(layers.n, 'sample')} with a foreground)"
+    )
 
 
 def _peak_words(peak: Peak, near: list[int], *, samples: int) -> str:

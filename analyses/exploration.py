@@ -23,7 +23,7 @@ from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, select
 from analyses._stats import LEVEL, SAMPLE, over_samples, per_sample
 from analyses._steps import switches, with_steps
-from analyses._told import BASIS, given_by, judged, told
+from analyses._told import BASIS, given_by, judged, named, told
 from analyses._words import counts, finite, some, triple, with_interval
 from analyses.errors import MixedRuns, NoRuns
 from store import ActivationStore, Json, dims
@@ -61,7 +61,7 @@ def exploration(
     *,
     where: str | None = None,
     runs: Sequence[str] | None = None,
-    calibration: Result | None = None,
+    calibration: Result | str | None = None,
     seed: int = 0,
 ) -> Result:
     """Candidates by step, with and without knowing them; multi-path, superposition or single.
@@ -80,6 +80,7 @@ def exploration(
         where: SQL over runs and samples. Left out, and `runs` too, the clean runs are taken.
         runs: Run ids.
         calibration: A result of this analysis on worlds; its classifier then judges these samples by their components.
+            Or the id of one in this store; or a store that holds one (its latest), or `STORE#ID`.
         seed: Of the bootstrap.
 
     Raises:
@@ -88,6 +89,8 @@ def exploration(
         NonFinite: if an x̂0 holds NaN or infinity.
     """
     chosen = select(acts, arrays=["x0_hat/pixels", "x0_hat/full"], where=where, runs=runs)
+    if isinstance(calibration, str):
+        calibration = named(acts, calibration)
     given = None if calibration is None else given_by(calibration)
     return once(
         acts,
@@ -244,16 +247,28 @@ def _summary(data: xr.Dataset, samples: Sequence[Explored], share: tuple[int, fl
         found |= {"false_claims": sum(one.two for one in samples if one.answers == 1)}
     name = "effective" if share is not None else "component_effective"
     found |= {f"{name}_at_first_step{end}": finite(float(data[f"{name}{end}"][0])) for end in ("", "_low", "_high")}
+    found |= {f"called_{kind}": count for kind, count in _called(data).items()}
     for basis in data[BASIS].to_numpy() if BASIS in data.coords else []:
         one = data.sel(basis=basis)
         found |= {f"auroc_{basis}{end}": float(one[f"mean_auroc{end}"]) for end in ("", "_low", "_high")}
     return found
 
 
+def _called(data: xr.Dataset) -> dict[str, int]:
+    """Samples that the given calibration calls each kind; empty without one."""
+    if "kind_by_sample" not in data:
+        return {}
+    likeliest = data["kind_by_sample"].argmax("kind").to_numpy()
+    return {str(kind): int((likeliest == at).sum()) for at, kind in enumerate(data["kind"].to_numpy())}
+
+
 def _sentence(
     data: xr.Dataset, chosen: Selection, samples: Sequence[Explored], share: tuple[int, float, float] | None
 ) -> str:
     behind = counts(samples=len(samples), runs=len(chosen.run_ids))
+    if called := _called(data):
+        told = ", ".join(f"{count} {kind}" for kind, count in called.items())
+        behind = f"judged by the given calibration: {told}; {behind}"
     if share is None:
         widest = data.isel(step=int(data["component_effective"].to_numpy().argmax()))
         number, step = with_interval(*triple(widest, "component_effective")), int(widest[dims.STEP])

@@ -16,12 +16,12 @@ import xarray as xr
 
 from analyses import _features, _probe_labels
 from analyses._features import Grid
-from analyses._probe_grid import Plan, latents, measure, on
-from analyses._probe_labels import CONTROLS, Label, Samples
+from analyses._probe_grid import Plan, latents, make_plan, measure, on
+from analyses._probe_labels import CONTROLS, Label
 from analyses._probe_tables import LABEL, TARGET, Verdict, tables, verdict
 from analyses._registry import Found, once, register
 from analyses._result import Result
-from analyses._select import Selection, arrays_of_all, select
+from analyses._select import arrays_of_all, select
 from analyses._steps import switches, with_steps
 from analyses._words import counts, finite, percent, with_interval
 from store import ActivationStore, Json, StepInfo, dims
@@ -116,7 +116,8 @@ def probes(
         ids = tuple(sorted(set(chosen.sample_ids)))
         samples = _probe_labels.read_samples(acts, ids)
         told = _probe_labels.choose(samples, names, numbers=numbers, folds=folds)
-        plan = _plan(chosen, samples, told, group=group, control=control, folds=folds, directions=directions)
+        drawn = tuple(tuple(_probe_labels.controls(samples, label, control)) for label in told)
+        plan = make_plan(chosen, samples, told, drawn=drawn, group=group, folds=folds, directions=directions)
         held = arrays_of_all(acts, chosen.run_ids)
         kind = reduction or _features.pooled_reduction(held, site, by_frame=by_frame)
         grid = _features.describe(
@@ -141,26 +142,6 @@ def probes(
         )
 
     return once(acts, analysis="probes", version=VERSION, params=params, run_ids=chosen.run_ids, compute=compute)
-
-
-def _plan(
-    chosen: Selection, samples: Samples, labels: list[Label], *, group: str, control: str, folds: int, directions: bool
-) -> Plan:
-    position = {id: at for at, id in enumerate(samples.ids)}
-    rows = np.array([position[id] for id in chosen.sample_ids])
-    fold = _probe_labels.split(samples, labels, group=group, folds=folds)[rows]
-    order = np.argsort(fold, kind="stable")
-    drawn = tuple(tuple(_probe_labels.controls(samples, label, control)) for label in labels)
-    tasks = [one for label, own in zip(labels, drawn, strict=True) for one in (label, *own)]
-    edges = np.searchsorted(fold[order], np.arange(folds + 1)).tolist()
-    return Plan(
-        runs=tuple(chosen.run_ids[at] for at in order),
-        rows=rows[order],
-        labels=tuple(labels),
-        drawn=drawn,
-        design=_probe_labels.design(tasks, rows[order], edges),
-        directions=directions,
-    )
 
 
 def _dataset(arrays: dict[str, xr.DataArray], plan: Plan, grid: Grid, steps: Sequence[StepInfo]) -> xr.Dataset:

@@ -99,7 +99,7 @@ def trajectory(
 
 
 def _found(acts: ActivationStore, chosen: Selection, *, scorer: str | None) -> Found:
-    by_run = _by_run(acts, chosen, scorer=scorer)
+    by_run = readings(acts, chosen, scorer=scorer)
     samples = len(set(chosen.sample_ids))
     arrays: dict[str, xr.DataArray] = {}
     for name, (long_name, units) in _WORDS.items():
@@ -133,7 +133,8 @@ def _found(acts: ActivationStore, chosen: Selection, *, scorer: str | None) -> F
     )
 
 
-def _by_run(acts: ActivationStore, chosen: Selection, *, scorer: str | None) -> xr.Dataset:
+def readings(acts: ActivationStore, chosen: Selection, *, scorer: str | None) -> xr.Dataset:
+    """Every reading of every run: see `trajectory`, the quantities that end in `_by_run`."""
     runs = list(chosen.run_ids)
     held = arrays_of_all(acts, runs)
     paths: list[Callable[[str], xr.Dataset]] = []

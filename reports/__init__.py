@@ -4,7 +4,7 @@ To draw a new kind of result, write one file here with a function that carries `
 import it below.
 """
 
-from reports import energy, exploration, probes, similarity, trajectory
+from reports import behaviours, channels, energy, exploration, probes, similarity, token_pca, trajectory
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
@@ -13,11 +13,14 @@ __all__ = [
     "CannotWrite",
     "NothingToReport",
     "ReportError",
+    "behaviours",
+    "channels",
     "energy",
     "exploration",
     "probes",
     "render",
     "similarity",
+    "token_pca",
     "trajectory",
     "write",
 ]

@@ -20,6 +20,8 @@ MAP_FRAMES: Final = 9
 """Latent frames whose maps are shown at most."""
 MAP_LAYERS: Final = 24
 """Layers whose maps are shown at most."""
+OTHERS: Final = ("masked", "standardised")
+"""Kinds of energy whose maps stand below the raw ones, where whole tokens were kept."""
 POSTERS: Final = 6
 """Layers that are shown on paper and without JavaScript."""
 LOG_FROM: Final = 10.0
@@ -36,17 +38,23 @@ def film(data: xr.Dataset, context: Context, salt: str) -> Film | None:
     """
     layers = evenly(data.sizes[dims.LAYER], MAP_LAYERS)
     frames = evenly(data.sizes[dims.FRAME], MAP_FRAMES)
-    chosen = data[["maps", "sample_maps"]].isel({dims.LAYER: layers, dims.FRAME: frames})
+    kinds = [kind for kind in OTHERS if f"maps_{kind}" in data]
+    chosen = data[["maps", *(f"maps_{kind}" for kind in kinds), "sample_maps"]].isel(
+        {dims.LAYER: layers, dims.FRAME: frames}
+    )
     samples = [str(sample) for sample in data["map_sample"].to_numpy()]
     n = int(data["maps"].attrs["n"])
     sheets: list[Sheet] = []
     groups: list[Group] = []
-    for sample in ["", *samples] if n > 1 else samples:
-        maps = chosen["sample_maps"].sel(map_sample=sample) if sample else chosen["maps"]
+    means = {f"Mean of {some(n, 'sample')}": "maps"} if n > 1 else {}
+    means |= {f"{kind.capitalize()} energy, {some(n, 'sample')}": f"maps_{kind}" for kind in kinds}
+    for row in [*means, *samples]:
+        maps = chosen[means[row]] if row in means else chosen["sample_maps"].sel(map_sample=row)
         sheet, scales = _sheet(maps)
         if not context.afford(sheet.nbytes):
             break
-        groups.append(_group(context, sample, _panes(chosen, len(sheets), scales), n=n))
+        panes = _panes(chosen, len(sheets), scales)
+        groups.append(Group("", row, None, panes) if row in means else _group(context, row, panes))
         sheets.append(sheet)
     if not sheets:
         return None
@@ -64,7 +72,7 @@ def film(data: xr.Dataset, context: Context, salt: str) -> Film | None:
         ),
         pixelated=True,
         rows=True,
-        left_out=_left_out(data, frames=len(frames), layers=len(layers), samples=len(sheets) - (n > 1)),
+        left_out=_left_out(data, frames=len(frames), layers=len(layers), samples=max(0, len(sheets) - len(means))),
     )
 
 
@@ -99,9 +107,7 @@ def _panes(chosen: xr.Dataset, sheet: int, scales: list[list[str]]) -> tuple[Pan
     )
 
 
-def _group(context: Context, sample: str, panes: tuple[Pane, ...], *, n: int) -> Group:
-    if not sample:
-        return Group("", f"Mean of {some(n, 'sample')}", None, panes)
+def _group(context: Context, sample: str, panes: tuple[Pane, ...]) -> Group:
     record = context.acts.sample(sample)
     return Group(sample, record.record.prompt, picture(record.first_frame), panes)
 

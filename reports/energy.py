@@ -9,6 +9,7 @@ import xarray as xr
 
 from analyses import Result
 from reports._energy_maps import film, is_wide
+from reports._energy_parts import figures as of_parts
 from reports._figure import (
     MUTED,
     SERIES,
@@ -37,12 +38,14 @@ def section(result: Result, context: Context, salt: str) -> Section:
             _steps_by_layers(data, salt),
             _profile(data, salt),
             _share(data, salt),
+            *of_parts(data, salt),
         )
     return Section(
         title="Token energy",
         lead=(
-            f"The L2 norm over channels of each token of {data.attrs['site']}, raw: a few channels with massive "
-            "activations can carry most of it, so bright says where the norm is, not where the content is."
+            f"The L2 norm over channels of each token of {data.attrs['site']}. Raw, a few channels with massive "
+            "activations can carry most of it, so bright says where the norm is, not where the content is. Masked is "
+            "without these channels; standardised brings all to one scale."
         ),
         films=() if moving is None else (moving,),
         figures=figures,

@@ -121,9 +121,9 @@ def test_options_of_an_analysis(acts: Path, capsys: pytest.CaptureFixture[str]) 
     assert (
         run("analyze", "energy", "--store", acts, "--set", "branch=cond", "--set", 'site="resid_post"', "--json") == 0
     )
-    assert json.loads(capsys.readouterr().out)["params"] == {"branch": "cond", "site": "resid_post"}
+    assert json.loads(capsys.readouterr().out)["params"] == {"branch": "cond", "kinds": None, "site": "resid_post"}
     assert run("analyze", "energy", "--store", acts, "--set", "colour=red") == 2
-    assert "energy has no option colour; it has where, runs, site, branch." in capsys.readouterr().err
+    assert "energy has no option colour; it has where, runs, site, branch, kinds." in capsys.readouterr().err
     assert run("analyze", "energy", "--store", acts, "--set", "branch") == 2
     assert "--set branch has no value" in capsys.readouterr().err
 

@@ -31,9 +31,15 @@ class TestExploration(AnalysisContract):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """All six families, four samples each."""
-    return analyses.exploration(KINDED.plant(tmp_path_factory.mktemp("kinds") / "acts"))
+def worlds(tmp_path_factory):
+    """A store with all six families, four samples each."""
+    return KINDED.plant(tmp_path_factory.mktemp("kinds") / "acts")
+
+
+@pytest.fixture(scope="module")
+def found(worlds):
+    """What is found there."""
+    return analyses.exploration(worlds)
 
 
 def of_family(found, family: str):
@@ -162,6 +168,25 @@ def test_a_calibration_judges_samples_without_answers(found, tmp_path):
     assert result.id != analyses.exploration(acts).id
     with pytest.raises(analyses.NoRuns, match="no classifier"):
         analyses.exploration(acts, calibration=analyses.exploration(acts, where="family = 'walk'"))
+
+
+def test_a_calibration_can_be_named(worlds, found, tmp_path):
+    analyses.exploration(worlds, where="family = 'walk' AND seed = 0")  # later, without a classifier
+    acts = dataclasses.replace(KINDED, families=("walk",), samples=2).plant(tmp_path / "acts")
+    given = analyses.exploration(acts, calibration=found)
+    assert given.summary()["called_single"] == 2
+    assert "judged by the given calibration: 0 multi-path, 0 superposition, 2 single; n = 2" in given.finding
+    for name in (str(worlds.path), f"{worlds.path}#{found.id}"):
+        assert analyses.run("exploration", acts, calibration=name).id == given.id
+    own = analyses.exploration(worlds, where="family = 'walk'", calibration=found.id)
+    assert own.summary()["called_single"] == 4
+    for name, why in (
+        ("0123456789abcdef", "is no result of this store"),
+        (f"{worlds.path}#0123456789abcdef", "is no result of this store"),
+        (str(acts.path), "none with a classifier"),
+    ):
+        with pytest.raises(analyses.NoRuns, match=why):
+            analyses.exploration(acts, calibration=name)
 
 
 def test_latents_give_components_alone(tmp_path):

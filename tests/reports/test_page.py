@@ -96,7 +96,7 @@ def test_findings_come_first_and_whole(plain, page):
 
 def test_every_figure_says_n_and_interval_and_what_it_shows(page):
     figures = re.findall(r'<figure class="still">(.*?)</figure>', page, flags=re.DOTALL)
-    assert len(figures) == 10
+    assert len(figures) == 11
     for figure in figures:
         caption = re.search(r"<figcaption[^>]*>(.*?)</figcaption>", figure, flags=re.DOTALL).group(1)
         assert "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}3 samples" in caption
