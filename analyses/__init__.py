@@ -2,13 +2,14 @@
 
     >>> import analyses
     >>> analyses.names()
-    ['energy', 'exploration', 'probes', 'similarity', 'trajectory']
+    ['correspondence', 'energy', 'exploration', 'motion_heads', 'probes', 'similarity', 'trajectory']
 
 To add an analysis, write one file here with a function that carries `@register`, and import it below.
 """
 
 from analyses._registry import Found, load, names, once, register, run
 from analyses._result import Result
+from analyses.correspondence import correspondence
 from analyses.energy import energy
 from analyses.errors import (
     AmbiguousScores,
@@ -23,6 +24,7 @@ from analyses.errors import (
     UnknownProbeLabel,
 )
 from analyses.exploration import exploration
+from analyses.motion_heads import motion_heads
 from analyses.probes import probes
 from analyses.similarity import similarity
 from analyses.trajectory import trajectory
@@ -40,9 +42,11 @@ __all__ = [
     "UnknownAnalysis",
     "UnknownOption",
     "UnknownProbeLabel",
+    "correspondence",
     "energy",
     "exploration",
     "load",
+    "motion_heads",
     "names",
     "once",
     "probes",

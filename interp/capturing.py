@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 import store
 from interp import executors, intervening, provenance, resuming
+from interp.geometry import Geometry
 from interp.interventions import Intervention
 from interp.memory import explained
 from interp.model import Model, finished
@@ -24,7 +25,7 @@ from interp.sites import LayerSite
 from interp.spec import DEFAULT
 from interp.stream import Stream
 from interp.worlds import worlds
-from store import CaptureSpec, Run, RunExists, Sample, SamplerSettings, Score, dims
+from store import CaptureSpec, Json, Run, RunExists, Sample, SamplerSettings, Score, dims
 
 _STREAM = {False: {"budget": 256 << 20, "writers": 1}, True: {"budget": 4 << 30, "writers": 4}}
 """How blocks leave a CPU and a GPU: a GPU makes them faster than one thread writes."""
@@ -235,6 +236,7 @@ def _make(
                 shape=array.shape,
                 dtype=str(array.dtype).removeprefix("torch."),
                 coords=_coords(array),
+                attrs=_attributes(array, plan.geometry),
                 files_along=array.dims[: -len(array.cell)] if array.reduction.by_cell else (dims.STEP,),
                 profile="compact" if array.reduction.compressible else "fast",
                 encoding=array.encoding,
@@ -324,6 +326,11 @@ def _layer_sites(plan: Plan) -> list[tuple[LayerSite, list[int]]]:
         if isinstance(array.site, LayerSite):
             layers.setdefault(array.site, set()).update(array.layers)
     return [(site, sorted(numbers)) for site, numbers in layers.items()]
+
+
+def _attributes(array: ArrayPlan, geometry: Geometry) -> Json:
+    """How many heads lie side by side along the channels, where that is so: nothing else in the store tells."""
+    return {"heads": geometry.heads} if array.site.by_head and dims.CHANNEL in array.dims else {}
 
 
 def _coords(array: ArrayPlan) -> dict[str, object]:
