@@ -2,7 +2,7 @@
 
     >>> import analyses
     >>> analyses.names()
-    ['correspondence', 'energy', 'exploration', 'motion_heads', 'probes', 'similarity', 'trajectory']
+    ['correspondence', 'energy', 'exploration', 'features', 'motion_heads', 'probes', 'similarity', 'trajectory']
 
 To add an analysis, write one file here with a function that carries `@register`, and import it below.
 """
@@ -24,6 +24,7 @@ from analyses.errors import (
     UnknownProbeLabel,
 )
 from analyses.exploration import exploration
+from analyses.features import features
 from analyses.motion_heads import motion_heads
 from analyses.probes import probes
 from analyses.similarity import similarity
@@ -45,6 +46,7 @@ __all__ = [
     "correspondence",
     "energy",
     "exploration",
+    "features",
     "load",
     "motion_heads",
     "names",

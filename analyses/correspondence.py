@@ -265,8 +265,8 @@ def _sentence(data: xr.Dataset) -> str:
         f"{who} {percent(*triple(best, 'accuracy'))} of the tokens of things that have left their place at best (mean "
         f"over heads, step {int(best[dims.STEP])}, layer {int(best[dims.LAYER])}); {head}"
         f"{percent(*triple(data, 'best_accuracy'))}; chance of the mean is {100 * float(best['chance']):.0f} %, the "
-        f"nearest colour finds {percent(*triple(data, 'colour'))}; {called} of {cells} cells and heads are above chance, by "
-        f"{data.attrs['sites']} ({counts(samples=int(data.attrs['n']), runs=int(data.attrs['runs']))})."
+        f"nearest colour finds {percent(*triple(data, 'colour'))}; {called} of {cells} cells and heads are above "
+        f"chance, by {data.attrs['sites']} ({counts(samples=int(data.attrs['n']), runs=int(data.attrs['runs']))})."
     )
 
 
