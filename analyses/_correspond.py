@@ -72,19 +72,46 @@ def _popular(things: Sequence[Thing], grid: tuple[int, int, int]) -> NDArray[np.
     return np.mean(shares, axis=0).reshape(grid[1:])
 
 
-def measured(path: Location, source: Source, truth: Truth, *, shown: bool) -> dict[str, NDArray[Any]]:
-    """Every number of one sample, mean over its runs; `track` is of its first run."""
+def measured(path: Location, source: Source, truth: Truth) -> dict[str, NDArray[Any]]:
+    """Every number of one sample, mean over its runs."""
     acts = store.open(path)
-    each = [_of_run(acts, source, truth, run, shown=shown and run == truth.runs[0]) for run in truth.runs]
-    names = [name for name in each[0] if name != "track"]
-    found = {name: np.mean([one[name] for one in each], axis=0) for name in names}
-    return found | ({"track": each[0]["track"]} if shown else {})
+    each = [_of_run(acts, source, truth, run) for run in truth.runs]
+    return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
 
 
-def _of_run(acts: ActivationStore, source: Source, truth: Truth, run: str, *, shown: bool) -> dict[str, NDArray[Any]]:
+def track(acts: ActivationStore, source: Source, truth: Truth, head: int | None) -> NDArray[np.float64]:
+    """Where each thing is found in the first run of a sample, (row, column) in tokens `[thing, f, 2]`.
+
+    Args:
+        acts: The store.
+        source: Of one step and layer.
+        truth: The sample.
+        head: Position of a head, or None for the mean over heads.
+
+    Returns:
+        The first place of each thing, moved by the median over its tokens of how far each was found away.
+    """
+    ((cell,),) = matches(acts, source, truth.runs[0], np.concatenate([thing.tokens for thing in truth.things]))
+    places = cell.mean if head is None else cell.heads[head]
+    found: list[NDArray[np.float64]] = []
+    for own, thing in zip(_rows(truth), truth.things, strict=True):
+        at = np.stack(np.divmod(places[own], source.grid[2]), axis=-1)
+        moved = np.median(at - thing.tokens[:, None], axis=0)
+        moved[0] = 0
+        found.append(thing.tokens.mean(axis=0) + moved)
+    return np.array(found)
+
+
+def _rows(truth: Truth) -> list[NDArray[np.intp]]:
+    """Which of all tokens, one thing behind the other, are each thing's."""
+    counts = [len(thing.tokens) for thing in truth.things]
+    return np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
+
+
+def _of_run(acts: ActivationStore, source: Source, truth: Truth, run: str) -> dict[str, NDArray[Any]]:
     things, columns = truth.things, source.grid[2]
     cells = matches(acts, source, run, np.concatenate([thing.tokens for thing in things]))
-    rows = np.split(np.arange(sum(len(thing.tokens) for thing in things)), np.cumsum([len(t.tokens) for t in things]))
+    rows = _rows(truth)
     found: dict[str, list[list[Any]]] = {}
     for step in cells:
         row: dict[str, list[Any]] = {}
@@ -103,22 +130,19 @@ def _of_run(acts: ActivationStore, source: Source, truth: Truth, run: str, *, sh
     named["over_static"] = named["accuracy_all"] - named["static"]
     named["colour"] = np.array(colour)
     named["over_colour"] = named["accuracy"] - colour
-    track = named.pop("track")
-    return named | ({"track": np.moveaxis(track, 2, 0)} if shown else {})
+    return named
 
 
 def _of_cell(cell: Matches, truth: Truth, rows: Sequence[NDArray[np.intp]], columns: int) -> dict[str, NDArray[Any]]:
     """One step and layer; things count alike."""
     each: dict[str, list[Any]] = {}
-    for own, thing in zip(rows, truth.things, strict=False):
+    for own, thing in zip(rows, truth.things, strict=True):
         places = np.stack(np.divmod(cell.mean[own], columns), axis=-1)
         hits, gone = _hits(places, thing), thing.gone
         by_head = np.stack(np.divmod(cell.heads[:, own], columns), axis=-1)
         head_hits = _hits(by_head, thing)[..., gone]
         popular = truth.popular[by_head[..., 0], by_head[..., 1]][..., gone]
         off = np.linalg.norm(places - thing.targets(), axis=-1)
-        moved = np.median(places - thing.tokens[:, None], axis=0)
-        moved[0] = 0
         for name, value in {
             "accuracy": hits[:, gone].mean(),
             "chance": truth.popular[places[..., 0], places[..., 1]][:, gone].mean(),
@@ -127,17 +151,12 @@ def _of_cell(cell: Matches, truth: Truth, rows: Sequence[NDArray[np.intp]], colu
             "accuracy_by_frame": np.where(gone, hits.mean(axis=0), np.nan),
             "head_accuracy": head_hits.mean(axis=(1, 2)),
             "head_chance": popular.mean(axis=(1, 2)),
-            "track": thing.tokens.mean(axis=0) + moved,
         }.items():
             each.setdefault(name, []).append(value)
-    tracks = np.array(each.pop("track"))
     frames = np.array(each.pop("accuracy_by_frame"))
     count = np.isfinite(frames).sum(axis=0)
     by_frame = np.where(count > 0, np.nansum(frames, axis=0) / np.maximum(count, 1), np.nan)
-    return {name: np.mean(values, axis=0) for name, values in each.items()} | {
-        "track": tracks,
-        "accuracy_by_frame": by_frame,
-    }
+    return {name: np.mean(values, axis=0) for name, values in each.items()} | {"accuracy_by_frame": by_frame}
 
 
 def _hits(places: NDArray[Any], thing: Thing) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from analyses._across import above_zero, chosen_by_others
-from analyses._correspond import Truth, known_truths, measured
+from analyses._correspond import Truth, known_truths, measured, track
 from analyses._matching import MAP, QK, Direction, Reads, Source, describe
 from analyses._probe_tables import FALSE_RATE, verdict
 from analyses._registry import Found, once, register
@@ -34,6 +34,8 @@ VERSION: Final = 1
 SHOWN: Final = "shown"
 """Axis of the samples whose tracks are kept to be drawn."""
 MOST_SHOWN: Final = 4
+BY: Final = "by"
+"""Whose tracks: the mean over heads in its best cell, or the best head."""
 THING: Final = "thing"
 """Axis of the things of a sample that move."""
 CAPTURE: Final = (
@@ -157,10 +159,10 @@ def correspondence(
 
 
 def _found(acts: ActivationStore, source: Source, truths: Sequence[Truth], told: str) -> Found:
-    tasks = [delayed(measured)(acts.path, source, truth, shown=at < MOST_SHOWN) for at, truth in enumerate(truths)]
+    tasks = [delayed(measured)(acts.path, source, truth) for truth in truths]
     with threadpool_limits(1, user_api="blas"):
         each: list[dict[str, NDArray[Any]]] = list(compute_all(*tasks))
-    by_sample = {name: np.stack([one[name] for one in each]) for name in each[0] if name != "track"}
+    by_sample = {name: np.stack([one[name] for one in each]) for name in each[0]}
     gain, accuracy = (
         np.concatenate([by_sample[name].reshape(len(each), -1) for name in (kind, f"head_{kind}")], axis=1)
         for kind in ("gain", "accuracy")
@@ -181,7 +183,7 @@ def _found(acts: ActivationStore, source: Source, truths: Sequence[Truth], told:
             arrays |= over_samples(name, array.assign_attrs(long_name=long_name, units=units), bounds=bounds)
     arrays |= _tracked(gain, arrays)
     infos = acts.run(truths[0].runs[0]).steps
-    data = with_steps(xr.Dataset(arrays | _shown(each, truths, source)), infos).assign_attrs(
+    data = with_steps(xr.Dataset(arrays), infos).assign_attrs(
         headline="accuracy",
         n=len(truths),
         runs=sum(len(truth.runs) for truth in truths),
@@ -194,38 +196,41 @@ def _found(acts: ActivationStore, source: Source, truths: Sequence[Truth], told:
         rows=source.grid[1],
         columns=source.grid[2],
     )
+    data = data.assign(_shown(acts, data, truths[:MOST_SHOWN], source))
     names = ("", "head_") if "head_gain" in data else ("",)
     made = verdict(*(np.concatenate([data[f"{one}{end}"].to_numpy().ravel() for one in names]) for end in _JUDGED))
     return Found(data=data, finding=_sentence(data), n=len(truths), summary=_summary(data), verdict=made)
 
 
-def _shown(each: Sequence[dict[str, NDArray[Any]]], truths: Sequence[Truth], source: Source) -> dict[str, xr.DataArray]:
-    """Found and true tracks of a few samples, in tokens; NaN where a sample has fewer things."""
-    kept = [(truth, one["track"]) for truth, one in zip(truths, each, strict=True) if "track" in one]
-    most = max(len(truth.things) for truth, _ in kept)
-    size = (len(kept), most)
-    found = np.full((*size, len(source.steps), len(source.layers), source.grid[0], 2), np.nan, np.float32)
-    true = np.full((*size, source.grid[0], 2), np.nan, np.float32)
-    for at, (truth, track) in enumerate(kept):
-        found[at, : len(track)] = track
+def _shown(acts: ActivationStore, data: xr.Dataset, truths: Sequence[Truth], source: Source) -> dict[str, xr.DataArray]:
+    """Found and true tracks of a few samples, in the best cells of the mean and of a head; NaN where there are none."""
+    kinds = [("mean", _best(data))] + ([("head", _best(data, "head_gain"))] if "head_gain" in data else [])
+    size = (len(truths), max(len(truth.things) for truth in truths), source.grid[0], 2)
+    found, true = np.full((len(kinds), *size), np.nan, np.float32), np.full(size, np.nan, np.float32)
+    for at, truth in enumerate(truths):
+        for kind, (name, cell) in enumerate(kinds):
+            one = source._replace(steps=(int(cell[dims.STEP]),), layers=(int(cell[dims.LAYER]),))
+            head = source.heads.index(int(cell[dims.HEAD])) if name == "head" else None
+            found[kind, at, : len(truth.things)] = track(acts, one, truth, head)
         for number, thing in enumerate(truth.things):
-            way = thing.tokens.mean(axis=0) + thing.way
-            true[at, number] = np.where((thing.seen | (np.arange(len(way)) == 0))[:, None], way, np.nan)
-    coords = {SHOWN: [truth.sample_id for truth, _ in kept], "shown_run": (SHOWN, [t.runs[0] for t, _ in kept])}
-    axes = (dims.STEP, dims.LAYER, dims.FRAME, "coordinate")
-    attrs = {"units": "tokens, the middle of the first token is 0"}
+            shows = thing.seen | (np.arange(source.grid[0]) == 0)
+            true[at, number] = np.where(shows[:, None], thing.tokens.mean(axis=0) + thing.way, np.nan)
+    coords = {
+        SHOWN: [truth.sample_id for truth in truths],
+        "shown_run": (SHOWN, [truth.runs[0] for truth in truths]),
+        "coordinate": [dims.Y, dims.X],
+    }
+    by: dict[str, Any] = {BY: [name for name, _ in kinds], "by_head": (BY, [-1] * len(kinds))}
+    for axis in (dims.STEP, dims.LAYER):
+        by[f"by_{axis}"] = (BY, [int(cell[axis]) for _, cell in kinds])
+    if len(kinds) > 1:
+        by["by_head"] = (BY, [-1, int(kinds[1][1][dims.HEAD])])
+    axes, units = (SHOWN, THING, dims.FRAME, "coordinate"), "tokens, the middle of the first token is 0"
+    told = {"units": units, "long_name": "found track: median over a thing's tokens, in the best cell"}
     return {
-        "track_by_sample": xr.DataArray(
-            found,
-            dims=(SHOWN, THING, *axes),
-            coords=coords,
-            attrs={**attrs, "long_name": "found track: median over the thing's tokens, mean over heads"},
-        ),
+        "track_by_sample": xr.DataArray(found, dims=(BY, *axes), coords=coords | by, attrs=told),
         "true_track_by_sample": xr.DataArray(
-            true,
-            dims=(SHOWN, THING, *axes[2:]),
-            coords={**coords, "coordinate": [dims.Y, dims.X]},
-            attrs={**attrs, "long_name": "true track; NaN where hidden or outside"},
+            true, dims=axes, coords=coords, attrs={"units": units, "long_name": "true track; NaN where it is not seen"}
         ),
     }
 

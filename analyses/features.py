@@ -25,6 +25,7 @@ from analyses._stats import SAMPLE, over_samples
 from analyses._steps import switches, with_steps
 from analyses._token_units import Loader, Moments, Tokens, Unit, budget, moments
 from analyses._topk import Dictionary, likeness
+from analyses._tracks import groups
 from analyses._words import counts, finite, percent, triple, with_interval
 from analyses.errors import BadPlan
 from store import ActivationStore, Json, ResultRecord, dims
@@ -303,6 +304,11 @@ def _dataset(
         arrays[f"example_{name}"] = xr.DataArray(
             labels, dims=(FEATURE, EXAMPLE), attrs={"long_name": f"{name} of each example", "units": "1"}
         )
+    arrays["example_pixel_frame"] = xr.DataArray(
+        _pixel_frames(chosen.template.settings.frames, tokens.grid[0], firing.place[order, :, 2]),
+        dims=(FEATURE, EXAMPLE),
+        attrs={"long_name": "a video frame in the middle of the latent one", "units": "1"},
+    )
     live = [half.firing.energy > 0 for half in each]
     infos = acts.run(chosen.run_ids[0]).steps
     return with_steps(xr.Dataset(arrays), infos).assign_attrs(
@@ -321,6 +327,11 @@ def _dataset(
         gaussian_stable=float((arrays["gaussian_likeness"] >= SAME).mean()),
         grid=[*tokens.grid],
     )
+
+
+def _pixel_frames(video: int, latent: int, of: NDArray[np.int64]) -> NDArray[np.int64]:
+    middle = [(part.start + part.stop) // 2 for part in groups(video, latent)]
+    return np.array([*middle, -1])[of]
 
 
 def _verdict(data: xr.Dataset) -> Literal["replicates", "does not replicate", "inconclusive"]:

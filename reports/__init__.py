@@ -4,7 +4,7 @@ To draw a new kind of result, write one file here with a function that carries `
 import it below.
 """
 
-from reports import energy, exploration, probes, similarity, trajectory
+from reports import correspondence, energy, exploration, features, motion_heads, probes, similarity, trajectory
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
@@ -13,8 +13,11 @@ __all__ = [
     "CannotWrite",
     "NothingToReport",
     "ReportError",
+    "correspondence",
     "energy",
     "exploration",
+    "features",
+    "motion_heads",
     "probes",
     "render",
     "similarity",

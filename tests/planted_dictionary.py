@@ -25,7 +25,7 @@ class PlantedDictionary(PlantedFeatures):
     """A direction that is active at the first step alone."""
     massive: float = 1.0
     """Size of the first channel, as a multiple."""
-    arrays: tuple[str, ...] = ("resid_post/full",)
+    arrays: tuple[str, ...] = ("resid_post/full", "output/pixels")
     at: tuple[int, int] | None = None
 
     def directions(self) -> np.ndarray:

@@ -45,6 +45,8 @@ class PlantedMotion(Planted):
     """What the finished videos score, None for no score."""
     arrays: tuple[str, ...] = ("q/full", "k/full", "z/full")
     scored: bool = False
+    one_head: bool = False
+    """Whether maps are the mean over heads."""
     tracked: bool = True
     segmented: bool = True
 
@@ -151,7 +153,11 @@ class PlantedMotion(Planted):
             if "pattern/map" in self.arrays:
                 labels = [f"0:{y}:{x}" for y in range(self.grid) for x in range(self.grid)]
                 more = {**cells, "head": np.arange(len(self.heads)), "query": np.array(labels)}
-                self._write_cells(writer, "pattern", "map", self.maps(position, seed), more, ("frame", "y", "x"))
+                maps = self.maps(position, seed)
+                if self.one_head:
+                    maps = maps.mean(axis=3)
+                    del more["head"]
+                self._write_cells(writer, "pattern", "map", maps, more, ("frame", "y", "x"))
             _write(writer, "output", "pixels", self.pictures(position)[0], {})
             writer.set_steps(self.infos())
             if self.process is not None:

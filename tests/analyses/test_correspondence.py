@@ -48,7 +48,10 @@ def test_the_thing_is_found_in_its_cell_by_its_head_and_nowhere_else(data):
 
 
 def test_tracks_are_kept_to_be_drawn(data):
-    found = data["track_by_sample"].sel(step=1, layer=0).squeeze("thing")
+    both = data["track_by_sample"].squeeze("thing")
+    assert both["by_step"].to_numpy().tolist() == [1, 1]
+    assert both["by_head"].to_numpy().tolist() == [-1, 1]
+    found = both.sel(by="head")
     true = data["true_track_by_sample"].squeeze("thing")
     off = np.linalg.norm(found - true, axis=-1)
     assert found.dims == ("shown", "frame", "coordinate")
