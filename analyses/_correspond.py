@@ -42,7 +42,8 @@ def known_truths(
     for sample_id, own in chosen.by_sample().items():
         kept = [run for run in own if run not in wrong]
         sample = acts.sample(sample_id)
-        things = moving_things(sample, grid) if kept else []
+        known = sample.tracks is not None and sample.tracks.shape[1] == chosen.template.settings.frames
+        things = moving_things(sample, grid) if kept and known else []
         several += bool(kept and sample.record.answers > 1)
         still += bool(kept and sample.record.answers <= 1 and not things)
         if things and sample.record.answers <= 1:

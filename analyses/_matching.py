@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from analyses.errors import BadPlan, NonFinite
+from analyses.errors import BadPlan, NonFinite, NoRuns
 from store import ActivationStore, dims
 
 Reads = Literal["qk", "map"]
@@ -143,7 +143,8 @@ def describe(
     """The axes of what a run holds.
 
     Raises:
-        BadPlan: nobody knows the number of heads, or the captured queries are not tokens of the first frame.
+        NoRuns: nobody knows the number of heads, or the captured queries are not tokens of the first frame.
+        BadPlan: maps cannot be read in this direction, or the heads do not divide the channels.
     """
     if direction == "to_first" and reads == "map":
         raise BadPlan(f"{MAP} holds queries of the first frame only: direction='to_first' needs q/full and k/full.")
@@ -169,12 +170,13 @@ def count_heads(array: xr.DataArray, heads: int | None) -> int:
     """How many heads lie side by side along the channels of an array.
 
     Raises:
-        BadPlan: neither the array nor the caller says, or they do not divide the channels.
+        NoRuns: neither the array nor the caller says.
+        BadPlan: they do not divide the channels.
     """
     told = heads if heads is not None else array.attrs.get("heads")
     name = f"{array.attrs['site']}/{array.attrs['reduction']}"
     if told is None:
-        raise BadPlan(f"{name} was captured before arrays said how many heads they hold: say heads=, or capture again.")
+        raise NoRuns(f"{name} was captured before arrays said how many heads they hold: say heads=, or capture again.")
     if array.sizes[dims.CHANNEL] % told:
         raise BadPlan(f"{told} heads do not divide the {array.sizes[dims.CHANNEL]} channels of {name}: say heads=.")
     return int(told)
@@ -184,7 +186,7 @@ def first_tokens(maps: xr.DataArray) -> dict[tuple[int, int], int]:
     """(Row, column) of each query that is a token of the first frame → its position among the queries.
 
     Raises:
-        BadPlan: there is none.
+        NoRuns: there is none.
     """
     labels = [str(label).split(":") for label in maps[dims.QUERY].to_numpy()]
     found = {
@@ -193,7 +195,7 @@ def first_tokens(maps: xr.DataArray) -> dict[tuple[int, int], int]:
         if label[0] == "0" and all(part.isdecimal() for part in label)
     }
     if not found:
-        raise BadPlan(f"{MAP} holds no single tokens of the first frame: capture it with @queries=0:*:*.")
+        raise NoRuns(f"{MAP} holds no single tokens of the first frame: capture it with @queries=0:*:*.")
     return found
 
 
@@ -207,7 +209,7 @@ def matches(acts: ActivationStore, source: Source, run: str, tokens: NDArray[np.
         tokens: (Row, column) `[n, 2]`.
 
     Raises:
-        BadPlan: a token is not among the captured queries.
+        NoRuns: a token is not among the captured queries, or heads share keys.
         NonFinite: a value is NaN or infinite.
     """
     one = _from_qk if source.reads == "qk" else _from_maps
@@ -222,7 +224,7 @@ def _from_qk(acts: ActivationStore, source: Source, run: str, tokens: NDArray[np
     first = acts.load(names[0], "full", runs=[run], branch=source.branch, frame=0, lazy=False, **cell)
     later = acts.load(names[1], "full", runs=[run], branch=source.branch, **cell).isel({dims.RUN: 0})
     if later.sizes[dims.CHANNEL] != first.sizes[dims.CHANNEL]:
-        raise BadPlan(
+        raise NoRuns(
             f"{names[1]} has {later.sizes[dims.CHANNEL]} channels and {names[0]} {first.sizes[dims.CHANNEL]}: heads "
             "that share keys are not told apart in k/full; capture pattern/map@queries=0:*:* instead."
         )
@@ -241,7 +243,7 @@ def _from_maps(acts: ActivationStore, source: Source, run: str, tokens: NDArray[
     there = first_tokens(maps)
     if missing := [one for one in map(tuple, tokens.tolist()) if one not in there]:
         y, x = missing[0]
-        raise BadPlan(f"{MAP} of run {run} lacks the query 0:{y}:{x}, a token of a thing: capture @queries=0:*:*.")
+        raise NoRuns(f"{MAP} of run {run} lacks the query 0:{y}:{x}, a token of a thing: capture @queries=0:*:*.")
     own = maps.isel({dims.QUERY: [there[y, x] for y, x in tokens.tolist()]})
     own = own if source.heads else own.expand_dims(dims.HEAD)
     values = own.transpose(dims.HEAD, dims.QUERY, dims.FRAME, dims.Y, dims.X).to_numpy()

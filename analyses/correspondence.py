@@ -112,9 +112,10 @@ def correspondence(
             track; runs without a score stay.
 
     Raises:
-        NoRuns: no run holds what is needed, or none shows a thing that moves along a known track.
+        NoRuns: no run holds what is needed, or none shows a thing that moves along a known track; or captures do not
+            say how many heads there are, or lack a token of a thing.
         MixedRuns: runs are of several conditions.
-        BadPlan: the number of heads is not known, or a token was not captured.
+        BadPlan: `heads` do not divide the channels, or `direction` needs other arrays.
         NonFinite: a value is NaN or infinite.
 
     Source: DiffTrack, arXiv 2506.17220.

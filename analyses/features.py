@@ -80,7 +80,7 @@ def features(
     features: int | None = None,
     active: int | None = None,
     updates: int | None = None,
-    memory: int = 1 << 30,
+    memory: int = 2 << 30,
     seed: int = 0,
     progress: bool = True,
 ) -> Result:

@@ -28,7 +28,7 @@ from analyses._separability import SHUFFLES, family_wise, shares, shuffles
 from analyses._stats import SAMPLE, over_samples
 from analyses._steps import switches, with_steps
 from analyses._words import counts, finite, triple, with_interval
-from analyses.errors import BadPlan, NonFinite, NoRuns
+from analyses.errors import NonFinite, NoRuns
 from store import ActivationStore, Json, digest, dims
 from store.places import Location
 
@@ -97,9 +97,9 @@ def motion_heads(
         seed: Of the shuffles and of the bootstrap.
 
     Raises:
-        NoRuns: no run holds heads.
+        NoRuns: no run holds heads, captures do not say how many, or there is but one frame.
         MixedRuns: runs are of several conditions.
-        BadPlan: the number of heads is not known, or there is but one frame.
+        BadPlan: `heads` do not divide the channels.
         NonFinite: a value is NaN or infinite.
 
     Source: IMAP, arXiv 2603.02919 (frame separability of heads); Westfall and Young 1993 (correction).
@@ -150,7 +150,7 @@ def _describe(
     site, kind = name.split("/")
     array = acts.load(site, kind, runs=[run], branch=branch, step=steps, layer=layers)
     if array.sizes[dims.FRAME] - (not first) < 2:
-        raise BadPlan(f"{name} has {array.sizes[dims.FRAME]} latent frame(s): frames cannot be told apart.")
+        raise NoRuns(f"{name} has {array.sizes[dims.FRAME]} latent frame(s): frames cannot be told apart.")
     numbers = array[dims.HEAD].to_numpy() if kind == "head_energy" else np.arange(count_heads(array, heads))
     return _Source(
         site=site,

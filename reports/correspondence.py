@@ -23,13 +23,14 @@ def section(result: Result, context: Context, salt: str) -> Section:
         figures = [_cells(data, salt)]
         figures += [_heads(data, salt)] if "head_accuracy" in data else []
         figures.append(_tracks(data, context, salt))
+    away = data.attrs["direction"] == "from_first"
     who = (
         "Queries of the first frame look for keys of later frames"
-        if data.attrs["direction"] == "from_first"
+        if away
         else "Later frames are asked which of their queries look most at the first frame's keys"
     )
     return Section(
-        title="Temporal correspondence",
+        title=f"Temporal correspondence, {'from' if away else 'towards'} the first frame",
         lead=(
             f"{who}, for tokens of things that move; the largest counts. Read from {data.attrs['sites']}, and compared "
             "with the true tracks, in frames in which a thing is more than a token away from its first place: "

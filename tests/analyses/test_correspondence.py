@@ -122,6 +122,31 @@ def test_what_cannot_be_judged_is_said(tmp_path, change, message):
         analyses.correspondence(acts)
 
 
+def test_tracks_of_another_length_are_unknown(tmp_path):
+    class Longer(PlantedMotion):
+        def run(self, sample_id, seed):
+            run = super().run(sample_id, seed)
+            return run.model_copy(update={"settings": run.settings.model_copy(update={"frames": 9})})
+
+    acts = Longer(**{**vars(PLAN), "samples": 2}).plant(tmp_path / "acts")
+    with pytest.raises(analyses.NoRuns, match="2 in which nothing is known to move"):
+        analyses.correspondence(acts)
+
+
+def test_maps_need_tokens_of_the_first_frame_and_one_direction(tmp_path):
+    class Later(PlantedMotion):
+        def _write_cells(self, writer, site, reduction, values, coords, tail):
+            coords = {**coords, "query": np.array([label.replace("0:", "1:", 1) for label in coords["query"]])}
+            super()._write_cells(writer, site, reduction, values, coords, tail)
+
+    options = {**vars(PLAN), "samples": 2, "arrays": ("pattern/map",)}
+    with pytest.raises(analyses.NoRuns, match=r"capture it with @queries=0:\*:\*"):
+        analyses.correspondence(Later(**options).plant(tmp_path / "later"))
+    acts = PlantedMotion(**options).plant(tmp_path / "acts")
+    with pytest.raises(analyses.BadPlan, match="needs q/full and k/full"):
+        analyses.correspondence(acts, direction="to_first")
+
+
 def test_solved_runs_stay(tmp_path):
     acts = dataclasses.replace(PLAN, process=1.0, samples=3).plant(tmp_path / "acts")
     assert analyses.correspondence(acts, layers=[0], steps=[1]).record.n == 3
@@ -136,7 +161,7 @@ def test_who_does_not_know_the_heads_is_asked(tmp_path):
                 writer.write(site, reduction, index, np.ascontiguousarray(values[place]))
 
     acts = Old(**{**vars(PLAN), "samples": 3}).plant(tmp_path / "acts")
-    with pytest.raises(analyses.BadPlan, match="say heads="):
+    with pytest.raises(analyses.NoRuns, match="say heads="):
         analyses.correspondence(acts)
     with pytest.raises(analyses.BadPlan, match="5 heads do not divide the 48 channels of q/full"):
         analyses.correspondence(acts, heads=5)
