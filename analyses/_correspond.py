@@ -47,22 +47,25 @@ def known_truths(
         several += bool(kept and sample.record.answers > 1)
         still += bool(kept and sample.record.answers <= 1 and not things)
         if things and sample.record.answers <= 1:
-            found.append(Truth(sample_id, kept, things, _popular(things, grid)))
+            found.append(Truth(sample_id, kept, things, popular(things, grid)))
     told = (
         f"left out: {len(wrong)} runs with a process score below {process:g}, {several} samples with several valid "
         f"answers, {still} in which nothing is known to move"
     )
     if not found:
         raise NoRuns(f"No run shows things that move along a known track ({told}). Choose others with where= or runs=.")
-    popular = np.stack([one.popular for one in found])
-    if len(found) == 1:
-        others = np.full_like(popular, popular.mean())
-    else:
-        others = (popular.sum(axis=0) - popular) / (len(found) - 1)
+    others = of_others(np.stack([one.popular for one in found]))
     return [one._replace(popular=rest) for one, rest in zip(found, others, strict=True)], told
 
 
-def _popular(things: Sequence[Thing], grid: tuple[int, int, int]) -> NDArray[np.float64]:
+def of_others(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each sample the mean of the other samples' `popular` `[s, h, w]`; one sample has that of a random token."""
+    if len(shares) == 1:
+        return np.full_like(shares, shares.mean())
+    return (shares.sum(axis=0) - shares) / (len(shares) - 1)
+
+
+def popular(things: Sequence[Thing], grid: tuple[int, int, int]) -> NDArray[np.float64]:
     """For each token of a frame, the share of the targets that lie within the radius, each thing alike."""
     places = np.indices(grid[1:]).reshape(2, -1).T
     shares: list[NDArray[np.float64]] = []
