@@ -42,14 +42,13 @@ def acts(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(acts):
-    return analyses.features(acts).to_dataset().load()
+    return analyses.features(acts, updates=600).to_dataset().load()
 
 
 def test_the_planted_directions_come_back_up_to_their_order(data):
     found = _topk.likeness(PLAN.directions(), data["direction"].to_numpy())
     assert np.median(found) > 0.97
-    assert (found > 0.9).mean() >= 0.95
-    assert (found > 0.8).all()
+    assert (found > 0.9).all()
     other = np.random.default_rng(1).standard_normal((20, 16))
     assert np.median(_topk.likeness(other, data["direction"].to_numpy())) < 0.8  # any direction is near one of 32
     assert data.attrs["stable"] > 0.8
@@ -59,7 +58,8 @@ def test_the_planted_directions_come_back_up_to_their_order(data):
 
 
 def test_massive_channels_weigh_like_any_other(tmp_path, data):
-    massive = analyses.features(dataclasses.replace(PLAN, massive=100.0).plant(tmp_path / "acts")).to_dataset()
+    plan = dataclasses.replace(PLAN, massive=100.0)
+    massive = analyses.features(plan.plant(tmp_path / "acts"), updates=600).to_dataset()
     assert float(massive["explained"]) == pytest.approx(float(data["explained"]), abs=1e-3)
 
 
