@@ -9,62 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from analyses._feature_scores import EXAMPLES, Explained, Firing, Watch, explained
+from analyses import _feature_tables
+from analyses._feature_scores import EXAMPLES, Watch, explained
+from analyses._feature_tables import KEPT, SAME, WORDS, Half
 from analyses._feature_training import Recipe, train
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import Selection, select
-from analyses._stats import SAMPLE, over_samples
 from analyses._steps import switches, with_steps
-from analyses._token_units import Loader, Moments, Tokens, Unit, budget, moments
-from analyses._topk import Dictionary, likeness
-from analyses._tracks import groups
+from analyses._token_units import Loader, Tokens, Unit, budget, moments
 from analyses._words import counts, finite, percent, triple, with_interval
 from analyses.errors import BadPlan
 from store import ActivationStore, Json, ResultRecord, dims
 from store.copies import cache_folder
 
 VERSION: Final = 1
-FEATURE: Final = "feature"
-"""Axis of features, the one that carries most first."""
-EXAMPLE: Final = "example"
-"""Axis of the tokens at which a feature is most active."""
 MARGIN: Final = 0.02
 """Gain over Gaussian tokens, as a share of variance, below which there is nothing sparse to speak of."""
-SAME: Final = 0.7
-"""Cosine from which two features are the same one."""
 STABLE: Final = 0.5
 """Share of features that must come back from other samples, by the verdict's rule."""
 BATCH: Final = 512
-KEPT: Final = 4096
-"""Features whose firing and examples are kept, at most."""
-_SHARE: Final = "share of the variance of standardised channels"
-_WORDS: Final[dict[str, tuple[str, str, tuple[float, float]]]] = {
-    "explained": ("variance of held-out samples that the dictionary explains", _SHARE, (-np.inf, 1)),
-    "over_pca": ("that, minus what PCA of equal rank explains", _SHARE, (-np.inf, 1)),
-    "over_gaussian": ("that, minus the same of Gaussian tokens of equal covariance", _SHARE, (-np.inf, 1)),
-    "active": ("features that are active at a token", "features", (0, np.inf)),
-}
-"""Quantity → what it is, its unit, and what is possible."""
-
-
-class _Half(NamedTuple):
-    """A dictionary, trained on one half of the samples and judged on the other."""
-
-    learned: Dictionary
-    by: Moments
-    real: Explained
-    gaussian: Explained
-    stand_in: Dictionary
-    """Trained on Gaussian tokens."""
-    firing: Firing
+"""Tokens of an update."""
 
 
 @register
@@ -218,7 +189,7 @@ def _half(
     units: Sequence[list[Unit]],
     halves: bool,
     done: Callable[[int], object],
-) -> _Half:
+) -> Half:
     """Train on one half, judge on the other."""
     own, other = (Loader(acts, tokens, one, halves=halves) for one in (half, 1 - half))
     by = moments(units[half], own)
@@ -238,7 +209,7 @@ def _half(
     watch = Watch(tokens, chosen.run_ids, recipe.features)
     count = len(set(chosen.sample_ids))
     held = units[1 - half]
-    return _Half(
+    return Half(
         learned=learned,
         by=by,
         real=explained(held, other, by, learned, k=recipe.k, samples=count, gaussian=False, seen=watch),
@@ -253,62 +224,20 @@ def _dataset(
     chosen: Selection,
     tokens: Tokens,
     recipe: Recipe,
-    each: Sequence[_Half],
+    each: Sequence[Half],
     samples: Sequence[str],
 ) -> xr.Dataset:
-    def both(name: str, which: str) -> NDArray[np.float64]:
-        return np.nanmean([getattr(getattr(half, which), name) for half in each], axis=0)
-
-    values = {
-        "explained": both("dictionary", "real"),
-        "over_pca": both("dictionary", "real") - both("pca", "real"),
-        "over_gaussian": both("dictionary", "real") - both("dictionary", "gaussian"),
-        "active": both("active", "real"),
+    found = each[0].firing
+    order = np.argsort(-found.energy, kind="stable")[:KEPT]
+    same = _feature_tables.alike(each, order)
+    arrays = {
+        **_feature_tables.scores(each),
+        **same,
+        **_feature_tables.firing(each[0], order, tokens.steps),
+        **_feature_tables.examples(
+            found, order, chosen.run_ids, video=chosen.template.settings.frames, latent=tokens.grid[0]
+        ),
     }
-    arrays: dict[str, xr.DataArray] = {}
-    for name, (long_name, units, bounds) in _WORDS.items():
-        array = xr.DataArray(values[name], dims=SAMPLE, attrs={"long_name": long_name, "units": units})
-        arrays |= over_samples(name, array, bounds=bounds)
-    for name, which, told in (
-        ("likeness", "learned", "largest cosine with a feature of the other dictionary"),
-        ("gaussian_likeness", "stand_in", "the same of the two dictionaries of Gaussian tokens, sorted"),
-    ):
-        rows, others = (getattr(half, which).decoder * half.by.scale / each[0].by.scale for half in each)
-        found = likeness(rows, others) if which == "learned" else np.sort(likeness(rows, others))[::-1]
-        arrays[name] = xr.DataArray(found, dims=FEATURE, attrs={"long_name": told, "units": "cosine"})
-    firing, order = each[0].firing, np.argsort(-each[0].firing.energy, kind="stable")[:KEPT]
-    arrays["likeness"] = arrays["likeness"].isel({FEATURE: order})
-    share = firing.energy[order] / max(float(firing.energy.sum()), np.finfo(np.float64).tiny)
-    arrays["weight"] = xr.DataArray(
-        share, dims=FEATURE, attrs={"long_name": "share of all squared activations", "units": "share"}
-    )
-    arrays["firing"] = xr.DataArray(
-        firing.by_step[order],
-        dims=(FEATURE, dims.STEP),
-        coords={dims.STEP: [*tokens.steps]},
-        attrs={"long_name": "share of held-out tokens at which a feature is active", "units": "share"},
-    )
-    arrays["direction"] = xr.DataArray(
-        (each[0].learned.decoder * each[0].by.scale)[order],
-        dims=(FEATURE, dims.CHANNEL),
-        attrs={"long_name": "what one unit of the feature adds to a token, raw channels", "units": "activation"},
-    )
-    arrays["example_value"] = xr.DataArray(
-        firing.value[order].astype(np.float32),
-        dims=(FEATURE, EXAMPLE),
-        attrs={"long_name": "largest activations at held-out tokens, one of each run", "units": "standardised"},
-    )
-    for at, name in enumerate(("run", dims.STEP, dims.FRAME, dims.Y, dims.X)):
-        own = firing.place[order, :, at]
-        labels = np.array([*chosen.run_ids, ""])[own] if name == "run" else own
-        arrays[f"example_{name}"] = xr.DataArray(
-            labels, dims=(FEATURE, EXAMPLE), attrs={"long_name": f"{name} of each example", "units": "1"}
-        )
-    arrays["example_pixel_frame"] = xr.DataArray(
-        _pixel_frames(chosen.template.settings.frames, tokens.grid[0], firing.place[order, :, 2]),
-        dims=(FEATURE, EXAMPLE),
-        attrs={"long_name": "a video frame in the middle of the latent one", "units": "1"},
-    )
     live = [half.firing.energy > 0 for half in each]
     infos = acts.run(chosen.run_ids[0]).steps
     return with_steps(xr.Dataset(arrays), infos).assign_attrs(
@@ -323,15 +252,10 @@ def _dataset(
         updates=recipe.updates,
         examples=EXAMPLES,
         dead=float(np.mean([1 - one.mean() for one in live])),
-        stable=float((arrays["likeness"].to_numpy()[live[0][order]] >= SAME).mean()) if live[0].any() else 0.0,
-        gaussian_stable=float((arrays["gaussian_likeness"] >= SAME).mean()),
+        stable=float((same["likeness"].to_numpy()[live[0][order]] >= SAME).mean()) if live[0].any() else 0.0,
+        gaussian_stable=float((same["gaussian_likeness"] >= SAME).mean()),
         grid=[*tokens.grid],
     )
-
-
-def _pixel_frames(video: int, latent: int, of: NDArray[np.int64]) -> NDArray[np.int64]:
-    middle = [(part.start + part.stop) // 2 for part in groups(video, latent)]
-    return np.array([*middle, -1])[of]
 
 
 def _verdict(data: xr.Dataset) -> Literal["replicates", "does not replicate", "inconclusive"]:
@@ -356,7 +280,7 @@ def _sentence(data: xr.Dataset) -> str:
 
 def _summary(data: xr.Dataset) -> Json:
     return {
-        **{name: finite(float(data[name])) for name in _WORDS},
+        **{name: finite(float(data[name])) for name in WORDS},
         **{name: finite(float(data.attrs[name])) for name in ("dead", "stable", "gaussian_stable")},
         **{name: int(data.attrs[name]) for name in ("features", "k", "layer", "updates")},
     }
