@@ -2,7 +2,7 @@
 
     >>> import analyses
     >>> analyses.names()  # doctest: +ELLIPSIS
-    ['channels', 'energy', 'exploration', 'perception_first', 'probes', 'self_correction', 'similarity', ...]
+    ['channels', 'correspondence', 'energy', 'exploration', 'features', 'motion_heads', 'perception_first', ...]
 
 To add an analysis, write one file here with a function that carries `@register`, and import it below.
 """
@@ -10,6 +10,7 @@ To add an analysis, write one file here with a function that carries `@register`
 from analyses._registry import Found, load, names, once, register, run
 from analyses._result import Result
 from analyses.channels import channels
+from analyses.correspondence import correspondence
 from analyses.energy import energy
 from analyses.errors import (
     AmbiguousScores,
@@ -24,6 +25,8 @@ from analyses.errors import (
     UnknownProbeLabel,
 )
 from analyses.exploration import exploration
+from analyses.features import features
+from analyses.motion_heads import motion_heads
 from analyses.perception_first import perception_first
 from analyses.probes import probes
 from analyses.self_correction import self_correction
@@ -46,9 +49,12 @@ __all__ = [
     "UnknownOption",
     "UnknownProbeLabel",
     "channels",
+    "correspondence",
     "energy",
     "exploration",
+    "features",
     "load",
+    "motion_heads",
     "names",
     "once",
     "perception_first",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import store
 from interp import intervening, provenance, resuming
+from interp.geometry import Geometry
 from interp.memory import explained
 from interp.model import Model, all_finished
 from interp.planning import ArrayPlan, Plan
@@ -27,7 +28,7 @@ from interp.recorder import Recorder
 from interp.scoring import Shown, scorable, scored
 from interp.sites import LayerSite
 from interp.stream import Stream
-from store import Run, RunExists, Sample, SamplerSettings, Score, StepInfo, dims
+from store import Json, Run, RunExists, Sample, SamplerSettings, Score, StepInfo, dims
 from store.encodings import Quantised
 
 _log = logging.getLogger(__name__)
@@ -285,7 +286,7 @@ class _Row:
         self._steps = {(a.site.name, a.reduction.name): a.steps for a in plan.arrays}
         self._lock = threading.Lock()
         for array in plan.arrays:
-            _announce(writer, array)
+            _announce(writer, array, plan.geometry)
 
     def write(self, site: str, reduction: str, index: dict[str, int], block: NDArray[np.generic] | Quantised) -> None:
         """See `interp.stream.Sink`."""
@@ -330,7 +331,7 @@ class _Split:
             row.write(site, reduction, index, part)
 
 
-def _announce(writer: store.RunWriter, array: ArrayPlan) -> None:
+def _announce(writer: store.RunWriter, array: ArrayPlan, geometry: Geometry) -> None:
     writer.add_array(
         array.site.name,
         array.reduction.name,
@@ -338,10 +339,16 @@ def _announce(writer: store.RunWriter, array: ArrayPlan) -> None:
         shape=array.shape,
         dtype=str(array.dtype).removeprefix("torch."),
         coords=_coords(array),
+        attrs=_attributes(array, geometry),
         files_along=array.dims[: -len(array.cell)] if array.reduction.by_cell else (dims.STEP,),
         profile="compact" if array.reduction.compressible else "fast",
         encoding=array.encoding,
     )
+
+
+def _attributes(array: ArrayPlan, geometry: Geometry) -> Json:
+    """How many heads lie side by side along the channels, where that is so: nothing else in the store tells."""
+    return {"heads": geometry.heads} if array.site.by_head and dims.CHANNEL in array.dims else {}
 
 
 def _coords(array: ArrayPlan) -> dict[str, Any]:

@@ -4,7 +4,19 @@ To draw a new kind of result, write one file here with a function that carries `
 import it below.
 """
 
-from reports import behaviours, channels, energy, exploration, probes, similarity, token_pca, trajectory
+from reports import (
+    behaviours,
+    channels,
+    correspondence,
+    energy,
+    exploration,
+    features,
+    motion_heads,
+    probes,
+    similarity,
+    token_pca,
+    trajectory,
+)
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
@@ -15,8 +27,11 @@ __all__ = [
     "ReportError",
     "behaviours",
     "channels",
+    "correspondence",
     "energy",
     "exploration",
+    "features",
+    "motion_heads",
     "probes",
     "render",
     "similarity",

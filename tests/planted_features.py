@@ -114,5 +114,7 @@ class PlantedFeatures(Planted):
                 _write(writer, "resid_post", "full", self.tokens(position, seed), cells)
             if "latent/full" in self.arrays:
                 _write(writer, "latent", "full", self.latents(position, seed), along)
+            if "output/pixels" in self.arrays:
+                _write(writer, "output", "pixels", self.videos(position, seed)[-1], {})
             writer.set_steps(self.infos())
             writer.commit(1.5)

@@ -31,6 +31,8 @@ def test_chosen_heads_keep_their_numbers(model: interp.Model, tmp_path: Path) ->
     full = interp.parse(["q/full@layers=2@steps=1"])
     interp.capture(model, [tiny.sample()], full, into=acts, settings=settings)
     channels = acts.load("q", "full").isel(run=0)
+    assert channels.attrs["heads"] == 2  # which the channels alone do not say
+    assert "heads" not in one.attrs
     expected = np.linalg.norm(channels.values[..., tiny.WIDTH // 2 :], axis=-1)
     np.testing.assert_allclose(one.isel(head=0).values, expected, rtol=1e-5)
     plain = xr.open_zarr(tmp_path / "acts" / "runs" / captured.run_ids[0] / "z" / "head_energy", consolidated=False)
