@@ -23,7 +23,7 @@ from interp.recorder import Recorder
 from interp.sites import LayerSite
 from interp.spec import DEFAULT
 from interp.stream import Stream
-from interp.worlds import worlds
+from interp.worlds import in_time, worlds
 from store import CaptureSpec, Run, RunExists, Sample, SamplerSettings, Score, dims
 
 _STREAM = {False: {"budget": 256 << 20, "writers": 1}, True: {"budget": 4 << 30, "writers": 4}}
@@ -305,15 +305,15 @@ class _ScoredSink:
 
 
 def _scores(sample: Sample, video: NDArray[np.uint8], *, step: int | None) -> list[Score]:
-    """What the sample's world says of a video.
+    """What the sample's world says of a video; one of another length is shown in as many frames as the true one.
 
-    Nothing for a picture and prompt of the user's own, and nothing for a video of another length or
-    size than the true one: a scorer reads cells and frames.
+    Nothing for a picture and prompt of the user's own, nothing for a video of another size than the true one, as a
+    scorer reads cells, and nothing for a single frame.
     """
-    family = sample.record.family
-    if family not in worlds or sample.video is None or sample.video.shape != video.shape:
+    family, true = sample.record.family, sample.video
+    if family not in worlds or true is None or true.shape[1:] != video.shape[1:] or len(video) < 2:
         return []
-    values = worlds[family].score(sample, video)
+    values = worlds[family].score(sample, in_time(video, len(true)))
     return [Score(scorer=family, metric=metric, value=value, step=step) for metric, value in values.items()]
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from interp.errors import BadInput
-from interp.worlds import FRAMES, GROUPS, SIZE, SPLITS, World, worlds
+from interp.worlds import FRAMES, GROUPS, SIZE, SPLITS, World, in_time, worlds
 from store.records import Sample, SampleRecord
 from training import tokenizer as words
 
@@ -217,6 +217,15 @@ class WorldContract:
             for axis in (1, 2):
                 video = (np.roll(video, 1, axis) + 4 * video + np.roll(video, -1, axis)) / 6
             assert self.overall(sample, video.astype(np.uint8)) >= 0.9
+
+    @pytest.mark.parametrize("frames", [9, 25])
+    def test_in_time_the_true_video_is_right_and_a_jump_is_not(self, frames: int) -> None:
+        for sample in self.samples[:2]:
+            told = in_time(truth(sample), frames)
+            assert len(told) == frames
+            assert self.overall(sample, in_time(told, FRAMES)) == 1.0
+            jump = np.where(np.arange(frames)[:, None, None, None] < frames // 2, told[:1], told[-1:])
+            assert self.world.score(sample, in_time(jump, FRAMES))["process"] < 0.1
 
     def test_a_video_of_another_size_is_refused(self) -> None:
         sample = self.samples[0]
