@@ -261,6 +261,82 @@ def experiment_noise(
     _experiment(asked, of, json_=json_)
 
 
+@experiment_app.command(name="ensemble")
+def experiment_ensemble(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    sizes: Annotated[str | None, Parameter(help="Numbers of seeds, e.g. 2,3; 2, 3, 5 and 8 if there are.")] = None,
+    no_baselines: Annotated[
+        bool, Parameter(negative="", help="Leave out the longer and shorter runs of as many forwards.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Averaging seeds inside the model (E8), beside what as many forwards buy otherwise; wants 3 --seeds or more."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.Ensemble(sizes=None if sizes is None else interp.numbers(sizes), baselines=not no_baselines)
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="frames")
+def experiment_frames(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    counts: Annotated[str | None, Parameter(help="Numbers of video frames; 5 to 33 if not given.")] = None,
+    json_: Json = False,
+) -> None:
+    """Success against the number of frames (E9), and the smallest number that is sufficient."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.Frames(counts=experiments.Frames.counts if counts is None else interp.numbers(counts))
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="steps")
+def experiment_steps(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    numbers: Annotated[str | None, Parameter(help="Numbers of steps; 1 to 50 if not given.")] = None,
+    student: Annotated[
+        str | None,
+        Parameter(help="Distilled model: a name, folder, hub id, or lora:SOURCE; tinywan has one; none: without."),
+    ] = None,
+    student_numbers: Annotated[str | None, Parameter(help="Its numbers of steps; 1,2,4 if not given.")] = None,
+    student_guidance: Annotated[float | None, Parameter(help="Its guidance scale; its own if not given.")] = None,
+    json_: Json = False,
+) -> None:
+    """Success and exploration against the number of steps, and a distilled few-step model beside its teacher (E10)."""
+    import interp
+    from analyses import experiments
+
+    kind = experiments.Steps
+    found = ("tinywan-few-step" if of.model == "tinywan" else "") if student is None else student
+    asked = kind(
+        numbers=kind.numbers if numbers is None else interp.numbers(numbers),
+        student="" if found == "none" else found,
+        student_numbers=kind.student_numbers if student_numbers is None else interp.numbers(student_numbers),
+        student_guidance=student_guidance,
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="early-selection")
+def experiment_early_selection(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    at: Annotated[str | None, Parameter(help="Steps made before the choice, e.g. 2,5; four if not given.")] = None,
+    json_: Json = False,
+) -> None:
+    """Begin several seeds, continue the one whose x̂0 looks most decided, at equal forwards; wants 2 --seeds or more."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.EarlySelection(at=None if at is None else interp.numbers(at))
+    _experiment(asked, of, json_=json_)
+
+
 @app.command
 def analyze(
     name: Annotated[str, Parameter(help="Which analysis.")],
@@ -706,7 +782,7 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     import interp
     import store
     from analyses.experiments import Frame
-    from interp import executors, experimenting
+    from interp import conditions, executors, experimenting
 
     samples = interp.worlds[of.world].generate(of.n, seed=of.world_seed, difficulty=of.difficulty, split=of.split)
     executors.check(of.executor)
@@ -720,22 +796,28 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
         model.recipe |= {"device": of.device}
     settings = model.settings(steps=of.steps, guidance=of.guidance, height=of.height, width=of.width, frames=of.frames)
     geometry = model.geometry(settings)
-    arms = asked.plan(Frame(settings.steps, geometry.layers, geometry.latent.frames, model.adapter.held))
+    seeds = interp.numbers(of.seeds)
+    shape = Frame(
+        settings.steps, geometry.layers, geometry.latent.frames, model.adapter.held, settings.frames, tuple(seeds)
+    )
+    arms = asked.plan(shape)
+    variants = {arm.variant: conditions.variant_of(model, arm.variant) for arm in arms if arm.variant}
     acts = store.open(of.into, mode="a")
     todo = experimenting.programme(
         model,
         samples,
-        [arm.interventions for arm in arms],
+        [conditions.Condition(arm.interventions, arm.settings, arm.variant, arm.seeds) for arm in arms],
         clean=asked.clean,
         child=asked.child,
         into=acts,
-        seeds=interp.numbers(of.seeds),
+        seeds=seeds,
         settings=settings,
+        variants=variants,
     )
     sys.stderr.write(f"{todo}; sampled with {settings.scheduler}\n")
     if of.dry_run:
         return
-    experimenting.conduct(model, todo, into=acts, executor=of.executor, progress=True)
+    experimenting.conduct(model, todo, into=acts, executor=of.executor, progress=True, variants=variants)
     result = asked.compare(acts, runs=todo.run_ids)
     if json_:
         _print_json({"result_id": result.id, **result.record.model_dump(mode="json")})

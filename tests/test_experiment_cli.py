@@ -1,9 +1,10 @@
-"""`stepscope experiment noise` from end to end on the bundled model, small: cost first, resumable, one verdict."""
+"""`stepscope experiment` from end to end on the bundled model, small: cost first, resumable, one verdict."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,115 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_experiments_are_listed_with_claim_and_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("experiment", "ls", "--json") == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert row["experiment"] == "noise"
-    assert "Replicates" in row["rule"]
-    assert "one step" in row["claim"]
+    rows = {row["experiment"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) >= {"noise", "ensemble", "frames", "steps", "early-selection"}
+    assert all("Replicates" in row["rule"] for row in rows.values())
+    assert "one step" in rows["noise"]["claim"]
+
+
+SMALL = ["--world", "grounding", "--n", "1", "--difficulty", "easy", "--guidance", "1"]
+"""One sample, whose answer is there after a step or two."""
+
+
+def conducted(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[dict[str, Any], str]:
+    """The result as JSON, and what was said before."""
+    assert run("experiment", *words, "--json") == 0
+    captured = capsys.readouterr()
+    return json.loads(captured.out), captured.err
+
+
+def by_arm(acts: Path, found: dict[str, Any], *labels: str) -> dict[Any, dict[str, float]]:
+    """Score and forwards of each arm of a stored result."""
+    data = store.open(acts).result(found["result_id"]).data
+    keys = zip(*(data[name].values.tolist() for name in labels), strict=True)
+    return {
+        key if len(key) > 1 else key[0]: {name: float(data[name][at]) for name in ("score", "forwards", "seconds")}
+        for at, key in enumerate(keys)
+    }
+
+
+def test_frames_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    acts = tmp_path / "acts"
+    found, said = conducted(capsys, "frames", *SMALL, "--into", acts, "--steps", "2", "--counts", "9,17")
+    assert "2 runs (1 clean, 1 arms), 0 of them in the store already; 2 to make: 4 steps" in said
+    arms = by_arm(acts, found, "frames")
+    assert {frames: one["forwards"] for frames, one in arms.items()} == {9: 2, 17: 2}
+    assert arms[17]["score"] == 1  # tinywan does this in two steps
+    assert arms[9]["score"] >= 0  # scored, though its video is of another length
+    shapes = store.open(acts).sql("SELECT shape[1] FROM arrays WHERE site = 'output' ORDER BY ALL").fetchall()
+    assert shapes == [(9,), (17,)]
+    again = conducted(capsys, "frames", *SMALL, "--into", acts, "--steps", "2", "--counts", "9")[1]
+    assert "0 to make: 0 steps" in again
+
+
+def test_steps_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    acts = tmp_path / "acts"
+    words = [
+        "steps",
+        "--into",
+        acts,
+        "--world",
+        "rotation",
+        "--n",
+        "1",
+        "--difficulty",
+        "medium",
+        "--guidance",
+        "1",
+        "--steps",
+        "2",
+    ]
+    words += ["--numbers", "1", "--student-numbers", "1"]
+    found, said = conducted(capsys, *words)
+    assert "3 runs (1 clean, 2 arms), 0 of them in the store already; 3 to make: 4 steps" in said
+    assert set(by_arm(acts, found, "model", "steps")) == {("teacher", 1), ("teacher", 2), ("student", 1)}
+    opened = store.open(acts)
+    runs = [opened.run(id).run for id in opened.run_ids()]
+    assert sum(bool(one.model.adapters) for one in runs) == 1
+    assert len({one.model.weight_hash for one in runs}) == 1
+    (parent,) = {one.parent_id for one in runs} - {None}
+    assert opened.run(str(parent)).run.settings.steps == 2
+    first = opened.result(found["result_id"]).data["effective_first"].values
+    assert first[0] == pytest.approx(first[1])  # the first x̂0 is the same for any number of steps
+    assert "0 to make: 0 steps" in conducted(capsys, *words)[1]
+
+
+def test_early_selection_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    acts = tmp_path / "acts"
+    words = ["early-selection", *SMALL, "--into", acts, "--steps", "3", "--seeds", "0,1"]
+    found, said = conducted(capsys, *words)
+    assert "3 runs (2 clean, 1 arms), 0 of them in the store already; 3 to make: 11 steps" in said
+    arms = by_arm(acts, found, "method")
+    assert {name: one["forwards"] for name, one in arms.items() if name in ("any", "settled", "long", "best")} == {
+        "any": 3,
+        "settled": 5,
+        "long": 5,
+        "best": 6,
+    }
+    committed = store.open(acts).result(found["result_id"]).data["committed"]
+    assert float(committed[-1]) == 1
+
+
+def test_ensemble_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    acts = tmp_path / "acts"
+    words = ["ensemble", *SMALL, "--into", acts, "--steps", "2", "--seeds", "0-2", "--sizes", "3", "--no-baselines"]
+    found, said = conducted(capsys, *words)
+    assert "13 runs (3 clean, 10 arms), 0 of them in the store already; 13 to make: 24 steps, 2 more taken" in said
+    assert "donors make 22 steps beside them" in said
+    arms = by_arm(acts, found, "method", "layers", "window", "weights")
+    assert arms["hidden", "6-8", "0", "uniform"]["forwards"] == 4
+    assert arms["hidden", "6-8", "0-1", "uniform"]["forwards"] == 6
+    assert arms["one", "", "", ""]["forwards"] == 2
+    opened = store.open(acts)
+    shares = opened.sql("SELECT count(*) FROM runs WHERE parent_id IS NOT NULL AND seed = 0").fetchall()
+    assert shares == [(10,)]
+    assert "0 to make: 0 steps" in conducted(capsys, *words)[1]
+
+
+def test_plans_that_do_not_fit_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*SMALL, "--into", tmp_path / "acts", "--steps", "4"]
+    assert "ask for --seeds 0-2 or more" in refused(capsys, "experiment", "ensemble", *words)
+    assert "ask for --seeds 0-3" in refused(capsys, "experiment", "early-selection", *words)
+    assert "the question alone" in refused(capsys, "experiment", "frames", *words, "--counts", "1")
+    assert "is no variant of tinywan" in refused(capsys, "experiment", "steps", *words, "--student", "tinywan-experts")
+    assert not (tmp_path / "acts").exists()

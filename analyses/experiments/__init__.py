@@ -5,6 +5,22 @@ then holds. To add one, write one file here with a class that carries `@register
 """
 
 from analyses.experiments._base import Arm, Experiment, Frame, get, names, register
+from analyses.experiments.early_selection import EarlySelection
+from analyses.experiments.ensemble import Ensemble
+from analyses.experiments.frames import Frames
 from analyses.experiments.noise import Noise
+from analyses.experiments.steps import Steps
 
-__all__ = ["Arm", "Experiment", "Frame", "Noise", "get", "names", "register"]
+__all__ = [
+    "Arm",
+    "EarlySelection",
+    "Ensemble",
+    "Experiment",
+    "Frame",
+    "Frames",
+    "Noise",
+    "Steps",
+    "get",
+    "names",
+    "register",
+]

@@ -20,15 +20,28 @@ class Frame(NamedTuple):
     latent_frames: int
     held: int
     """Latent frames, from the first on, that the pipeline holds fixed."""
+    frames: int = 0
+    """Video frames."""
+    seeds: tuple[int, ...] = (0,)
+    """Of each sample's clean runs."""
 
 
 class Arm(NamedTuple):
-    """One condition of an experiment: the clean runs, changed in one way."""
+    """One condition of an experiment: the clean runs, changed in one way.
+
+    Interventions and other settings do not go together in an arm.
+    """
 
     labels: Mapping[str, str | int | float | bool]
     """What tells it from the others; coordinates of the result."""
     interventions: tuple[Json, ...]
     """As a run's record keeps them."""
+    settings: Mapping[str, int | float] = {}
+    """Sampler settings that are others than those of the clean runs."""
+    variant: str = ""
+    """Another model of the same weights: a name, folder or hub id, or `lora:SOURCE`; empty for the clean runs' own."""
+    seeds: tuple[int, ...] | None = None
+    """Which of the seeds it has; None for all."""
 
 
 class Experiment(ABC):
