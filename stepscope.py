@@ -905,19 +905,24 @@ def _options(assigned: tuple[str, ...]) -> dict[str, Any]:
 def _report(
     acts: store.ActivationStore, out: Path, *, runs: tuple[str, ...] | None = None, where: str | None = None
 ) -> Path:
-    """Every analysis that the chosen runs allow, and the page about them."""
+    """Every analysis that the chosen runs allow, the stored results of experiments, and the page about them."""
     import analyses
     import reports
+    from analyses import experiments
 
-    results, refused = [], []
+    refused: list[Exception] = []
+    stored = [] if runs else [analyses.load(acts, id) for name in experiments.names() for id in acts.result_ids(name)]
+    results: list[analyses.Result] = []
+    mixed = (analyses.MixedRuns,) if stored else ()  # the arms of an experiment, which no analysis averages
     for name in analyses.names():
         try:
             results.append(analyses.run(name, acts, runs=runs, where=where))
-        except (analyses.NoRuns, analyses.UnknownProbeLabel) as error:  # it needs what these runs did not keep
+        except (analyses.NoRuns, analyses.UnknownProbeLabel, *mixed) as error:  # it needs what these runs did not keep
             refused.append(error)
             _say(f"{name}: left out. {error}")
         else:
             _say(f"{name}: {results[-1].record.finding}")
+    results += stored
     if not results:
         raise refused[0]
     return reports.write(acts, out, results=results, runs=results[0].record.run_ids)

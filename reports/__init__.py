@@ -4,7 +4,7 @@ To draw a new kind of result, write one file here with a function that carries `
 import it below.
 """
 
-from reports import energy, exploration, probes, similarity, trajectory
+from reports import energy, exploration, gains, numbers, probes, similarity, trajectory
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
@@ -15,6 +15,8 @@ __all__ = [
     "ReportError",
     "energy",
     "exploration",
+    "gains",
+    "numbers",
     "probes",
     "render",
     "similarity",

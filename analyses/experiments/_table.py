@@ -17,6 +17,8 @@ from analyses.experiments._outcomes import ARM, SAMPLE
 from analyses.experiments._paired import Float
 from store import ActivationStore, Json, Run
 
+INTERVAL: Final = "95 % percentile bootstrap over samples, the runs of a sample averaged first"
+"""Of a mean that is no difference."""
 _QUERY: Final = """
 WITH chosen AS (SELECT run_id, record, seconds FROM runs LEFT JOIN samples USING (sample_id) WHERE {condition}),
 cost AS (SELECT run_id, sum(CASE WHEN guidance > 1 THEN 2 ELSE 1 END) AS forwards FROM steps GROUP BY run_id),
@@ -198,7 +200,8 @@ def dataset(
     told = {"score": (arms.score, "overall score"), "gain": (gain, f"score less that of {against}")}
     data: dict[str, Any] = {}
     for name, (values, long_name) in told.items():
-        attrs = {"long_name": long_name, "units": "score", "n": len(arms.samples), "interval": _paired.INTERVAL}
+        how = _paired.INTERVAL if name == "gain" else INTERVAL
+        attrs = {"long_name": long_name, "units": "score", "n": len(arms.samples), "interval": how}
         ranges = [_paired.interval(row) for row in values]
         for part, suffix in (("mean", ""), ("low", "_low"), ("high", "_high")):
             data[name + suffix] = (ARM, [float(getattr(one, part)) for one in ranges], attrs)

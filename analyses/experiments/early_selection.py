@@ -21,8 +21,20 @@ from analyses.experiments import _gain
 from analyses.experiments._base import Arm, Experiment, Frame, register
 from analyses.experiments._gain import FEWEST, LEAST, ROOM, words
 from analyses.experiments._outcomes import RIGHT
-from analyses.experiments._paired import INTERVAL, Float, interval
-from analyses.experiments._table import Arms, Entry, Made, Stored, dataset, differs, gathered, mean, stored, tests
+from analyses.experiments._paired import Float, interval
+from analyses.experiments._table import (
+    INTERVAL,
+    Arms,
+    Entry,
+    Made,
+    Stored,
+    dataset,
+    differs,
+    gathered,
+    mean,
+    stored,
+    tests,
+)
 from store import ActivationStore, CaptureItem, CaptureSpec, Json, Run, dims
 
 VERSION: Final = 1

@@ -20,7 +20,19 @@ from analyses.experiments._base import Arm, Experiment, Frame, register
 from analyses.experiments._outcomes import ARM, SAMPLE
 from analyses.experiments._paired import Float, Interval, interval
 from analyses.experiments._sufficient import MARGIN, Sufficient, sufficient
-from analyses.experiments._table import Arms, Entry, Made, Stored, dataset, differs, gathered, mean, stored, tests
+from analyses.experiments._table import (
+    INTERVAL,
+    Arms,
+    Entry,
+    Made,
+    Stored,
+    dataset,
+    differs,
+    gathered,
+    mean,
+    stored,
+    tests,
+)
 from store import ActivationStore, CaptureItem, CaptureSpec, Json, Run, dims
 
 VERSION: Final = 1
@@ -233,7 +245,7 @@ def _described(seen: Mapping[str, Float], arms: Arms) -> dict[str, xr.DataArray]
         rows = [interval(row) for row in values]
         for part, suffix in (("mean", ""), ("low", "_low"), ("high", "_high")):
             numbers = [getattr(row, part) for row in rows]
-            found[name + suffix] = xr.DataArray(numbers, dims=ARM, attrs={**attrs, "interval": _paired.INTERVAL})
+            found[name + suffix] = xr.DataArray(numbers, dims=ARM, attrs={**attrs, "interval": INTERVAL})
         found[f"{name}_by_sample"] = xr.DataArray(values, dims=(ARM, SAMPLE), attrs=attrs)
     return found
 
@@ -254,10 +266,11 @@ def _finding(arms: Arms, smallest: Mapping[str, int | None], first: Float, own: 
     if np.isfinite(first[at]).any():
         parts.append(f"x̂0 of its first step holds {_words(interval(first[at]))} valid answers")
     if np.isfinite(fewer).any():
-        parts.append(f"that of the student {_words(interval(fewer), signed=True)} more")
+        parts.append(f"that of the student differs by {_words(interval(fewer), signed=True)}")
     return f"{'; '.join(parts)}; n = {n}."
 
 
 def _words(one: Interval, *, signed: bool = False) -> str:
-    text = f"{one.mean:+.2f}" if signed else f"{one.mean:.2f}"
-    return f"{text} ({one.low:.2f} to {one.high:.2f})" if np.isfinite(one.low) else text
+    how = "+.2f" if signed else ".2f"
+    text = f"{one.mean:{how}}"
+    return f"{text} ({one.low:{how}} to {one.high:{how}})" if np.isfinite(one.low) else text
