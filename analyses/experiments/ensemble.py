@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import ClassVar, Final
 
 import numpy as np
+import xarray as xr
 
 from analyses._registry import Found, once
 from analyses._result import Result
@@ -155,6 +156,7 @@ def _compare(acts: ActivationStore, found: Stored) -> Found:
         "gain_high": finite(interval(gain).high),
         "gain_over_longer_run": finite(interval(longer).mean),
         "one_seed": finite(1 - room),
+        "smallest_that_helps": _smallest(arms, paper, data),
         "forwards": finite(float(arms.forwards[arms.labels.index(paper)])) if paper in arms.labels else None,
         **tests(data),
     }
@@ -173,6 +175,17 @@ def _paper(arms: Arms) -> Labels:
     window = Counter(one.layers for one in hidden).most_common(1)[0][0] if hidden else ""
     steps = hidden[0].steps if hidden else 0
     return Labels("hidden", MEMBERS, window, "0", "uniform", steps)
+
+
+def _smallest(arms: Arms, paper: Labels, data: xr.Dataset) -> int | None:
+    """Fewest seeds, in the paper's window, that gain `LEAST` or more, significantly after the correction."""
+    gain, p = data["gain"].to_numpy(), data["p_adjusted"].to_numpy()
+    helping = [
+        label.members
+        for at, label in enumerate(arms.labels)
+        if label._replace(members=MEMBERS) == paper and gain[at] >= LEAST and p[at] < _gain.LEVEL
+    ]
+    return min(helping, default=None)
 
 
 def _longer(arms: Arms, of: Labels) -> Float:

@@ -46,7 +46,7 @@ def plant(
         there: set[tuple[int, int]] = set()
         for arm in Ensemble().plan(SMALL):
             label = Labels(**arm.labels)
-            if few and label != PAPER and label[-1] != STEPS + 2:
+            if few and label._replace(members=3) != PAPER and label[-1] != STEPS + 2:
                 continue
             for seed in arm.seeds or SMALL.seeds:
                 if not arm.interventions and (seed, label.steps) in there:
@@ -177,6 +177,17 @@ def test_the_verdict_follows_what_was_planted(tmp_path, score, verdict):
     assert result.verdict == verdict
     assert result.summary()["paper_layers"] == "2"
     assert "n = 12 samples" in result.finding
+
+
+def test_the_smallest_ensemble_that_helps_is_named(tmp_path):
+    def by(two: float) -> Callable[[Labels, int], float]:
+        return lambda label, at: 0.5 + 0.001 * at + (two if label.members == 2 else 0.1)
+
+    found = [
+        Ensemble().compare(plant(tmp_path / str(two), score=by(two), few=True)).summary()["smallest_that_helps"]
+        for two in (0.1, 0.0)
+    ]
+    assert found == [2, 3]
 
 
 def test_where_nothing_can_be_gained_nothing_is_decided(tmp_path):
