@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 import store
 from interp.errors import BadIntervention
 
+__all__ = ["Direction", "between", "of_result", "principal"]
+
 CHANNEL = store.dims.CHANNEL
 
 
