@@ -86,6 +86,9 @@ def test_the_rule_of_a_gain_at_its_edges():
     assert _gain.decide(clear, -clear, room=0.3) == "does not replicate"  # a longer run is better
     assert _gain.decide(zero, zero, room=0.3) == "does not replicate"
     assert _gain.decide(rng.normal(0.02, 0.3, 40), zero, room=0.3) == "inconclusive"
+    four = np.array([1.0] * 4 + [0.0] * 8)  # the bootstrap is sure, four flips of a coin are not
+    assert _paired.interval(four).low > 0
+    assert _gain.decide(four, four, room=0.3) == "inconclusive"
     assert _gain.decide(clear, clear, room=0.02) == "inconclusive"
     assert _gain.decide(clear[:9], clear[:9], room=0.3) == "inconclusive"
     assert _gain.decide(clear, np.full(40, np.nan), room=0.3) == "inconclusive"
