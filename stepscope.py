@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -227,6 +228,18 @@ class Generation:
     dry_run: Annotated[bool, Parameter(negative="", help="Only say what it would cost.")] = False
 
 
+Windows = Annotated[str | None, Parameter(help="Step windows, e.g. 0,0-4,5-9: each from its first to its last step.")]
+Part = Annotated[
+    list[str] | None,
+    Parameter(
+        negative="", help="What to take of the donor: whole, target, background, text or stranger; repeatable; all."
+    ),
+]
+Keep = Annotated[
+    bool, Parameter(help="Keep donors' states with the clean runs; without, they are made again for each changed run.")
+]
+
+
 @experiment_app.command(name="ls")
 def experiment_ls(*, json_: Json = False) -> None:
     """List the experiments: what they ask, and the rule of each verdict."""
@@ -257,6 +270,29 @@ def experiment_noise(
         at=None if at is None else interp.numbers(at),
         frames=None if noisy_frames is None else interp.numbers(noisy_frames),
         doses=experiments.Noise.doses if dose is None else tuple(dose),
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="swap")
+def experiment_swap(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    layers: Annotated[str | None, Parameter(help="Layers to swap one at a time, e.g. 0,4-6; six if not given.")] = None,
+    windows: Windows = None,
+    part: Part = None,
+    keep: Keep = True,
+    json_: Json = False,
+) -> None:
+    """Layer swaps between twins (E7): layers × step windows, both directions, regions, text, a stranger as control."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.Swap(
+        layers=None if layers is None else interp.numbers(layers),
+        windows=_windows(windows),
+        parts=experiments.Swap.parts if part is None else tuple(part),
+        keep=keep,
     )
     _experiment(asked, of, json_=json_)
 
@@ -699,6 +735,16 @@ def _capture(
     return done[-1]
 
 
+def _windows(text: str | None) -> tuple[tuple[int, int], ...] | None:
+    """Windows as `0,0-4`."""
+    import interp
+
+    if text is None:
+        return None
+    numbers = [interp.numbers(item) for item in text.split(",")]
+    return tuple((found[0], found[-1]) for found in numbers)
+
+
 def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     """Plan an experiment, say what it costs, make its runs, compare them."""
     import torch
@@ -708,7 +754,11 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     from analyses.experiments import Frame
     from interp import executors, experimenting
 
-    samples = interp.worlds[of.world].generate(of.n, seed=of.world_seed, difficulty=of.difficulty, split=of.split)
+    drawn: Any = {"seed": of.world_seed, "difficulty": of.difficulty, "split": of.split}
+    if asked.twins:
+        samples = [one for pair in interp.worlds[of.world].pairs(of.n, **drawn) for one in pair]
+    else:
+        samples = interp.worlds[of.world].generate(of.n, **drawn)
     executors.check(of.executor)
     model = interp.load(
         of.model,
@@ -719,23 +769,33 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     if model.recipe and of.executor != "local":
         model.recipe |= {"device": of.device}
     settings = model.settings(steps=of.steps, guidance=of.guidance, height=of.height, width=of.width, frames=of.frames)
-    geometry = model.geometry(settings)
-    arms = asked.plan(Frame(settings.steps, geometry.layers, geometry.latent.frames, model.adapter.held))
+    frame = Frame(**experimenting.shape(model, settings))
+    arms = asked.plan(frame)
+    clean, child = asked.keeps(frame)
     acts = store.open(of.into, mode="a")
-    todo = experimenting.programme(
+    programme = partial(
+        experimenting.programme,
         model,
         samples,
-        [arm.interventions for arm in arms],
-        clean=asked.clean,
-        child=asked.child,
+        clean=clean,
+        child=child,
         into=acts,
         seeds=interp.numbers(of.seeds),
         settings=settings,
     )
+    conduct = partial(experimenting.conduct, model, into=acts, executor=of.executor, progress=True)
+    first = programme(arms=[])
+    given = asked.given(acts, first.clean.runs, frame)
+    todo = programme(arms=[arm.interventions if given is None else partial(given, arm) for arm in arms])
     sys.stderr.write(f"{todo}; sampled with {settings.scheduler}\n")
     if of.dry_run:
         return
-    experimenting.conduct(model, todo, into=acts, executor=of.executor, progress=True)
+    if given is not None and first.missing:  # who donates to whom may depend on how clean runs end
+        conduct(first)
+        given = asked.given(acts, first.clean.runs, frame)
+        assert given is not None
+        todo = programme(arms=[partial(given, arm) for arm in arms])
+    conduct(todo)
     result = asked.compare(acts, runs=todo.run_ids)
     if json_:
         _print_json({"result_id": result.id, **result.record.model_dump(mode="json")})

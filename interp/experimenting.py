@@ -6,15 +6,19 @@ of interventions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import store
 from interp import executors, intervening, resuming
 from interp.capturing import Sweep, make_all, sweep
 from interp.errors import BadSpec
+from interp.interventions import Intervention, Scope
 from interp.model import Model
 from store import CaptureSpec, Json, Run, Sample, SamplerSettings
+
+Changes = Sequence[Json] | Callable[[Sample, int], Sequence[Json] | None]
+"""Interventions of an arm, as records: the same for every run, or by sample and seed (None: the arm lacks that run)."""
 
 
 class Programme(NamedTuple):
@@ -56,10 +60,25 @@ class Programme(NamedTuple):
         )
 
 
+def shape(model: Model, settings: SamplerSettings) -> dict[str, Any]:
+    """What a plan must know of a model and its settings: the fields of `analyses.experiments.Frame`."""
+    geometry = model.geometry(settings)
+    scope = Scope(model.adapter, geometry, settings, model.ref, sample_id="", seed=0)
+    return {
+        "steps": settings.steps,
+        "layers": geometry.layers,
+        "latent_frames": geometry.latent.frames,
+        "held": model.adapter.held,
+        "tokens": tuple(geometry.tokens),
+        "sites": tuple(name for name in model.adapter.modules if model.adapter.layers(name)),
+        "branches": scope.branches,
+    }
+
+
 def programme(
     model: Model,
     samples: Sequence[Sample],
-    arms: Sequence[Sequence[Json]],
+    arms: Sequence[Changes],
     *,
     clean: CaptureSpec,
     child: CaptureSpec,
@@ -72,7 +91,7 @@ def programme(
     Args:
         model: As `interp.load` returns it.
         samples: The questions; they are put into the store, as one may donate to another.
-        arms: The interventions of each arm, as records.
+        arms: The interventions of each arm.
         clean: What clean runs keep.
         child: What changed runs keep.
         into: The store.
@@ -93,7 +112,7 @@ def programme(
             into=into,
             seeds=seeds,
             settings=settings,
-            interventions=[intervening.from_json(one) for one in arm],
+            interventions=_read(arm),
             parent=clean,
         )
         for arm in arms
@@ -114,6 +133,19 @@ def programme(
     return whole
 
 
+def _read(
+    arm: Changes,
+) -> Sequence[Intervention] | Callable[[Sample, int], Sequence[Intervention] | None]:
+    if not callable(arm):
+        return [intervening.from_json(one) for one in arm]
+
+    def of(sample: Sample, seed: int) -> Sequence[Intervention] | None:
+        found = arm(sample, seed)
+        return None if found is None else [intervening.from_json(one) for one in found]
+
+    return of
+
+
 def conduct(
     model: Model, todo: Programme, *, into: store.ActivationStore, executor: str = "local", progress: bool = False
 ) -> int:
@@ -125,4 +157,4 @@ def conduct(
     executors.check(executor)
     first = [pair for pair in todo.missing if not pair[1].interventions]
     changed = [pair for pair in todo.missing if pair[1].interventions]
-    return sum(make_all(model, runs, into, executor=executor, progress=progress) for runs in (first, changed))
+    return sum(make_all(model, runs, into, executor=executor, progress=progress) for runs in (first, changed) if runs)

@@ -6,5 +6,6 @@ then holds. To add one, write one file here with a class that carries `@register
 
 from analyses.experiments._base import Arm, Experiment, Frame, get, names, register
 from analyses.experiments.noise import Noise
+from analyses.experiments.swap import Swap
 
-__all__ = ["Arm", "Experiment", "Frame", "Noise", "get", "names", "register"]
+__all__ = ["Arm", "Experiment", "Frame", "Noise", "Swap", "get", "names", "register"]
