@@ -297,6 +297,54 @@ def experiment_swap(
     _experiment(asked, of, json_=json_)
 
 
+@experiment_app.command(name="windows")
+def experiment_windows(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    twins: Annotated[
+        bool, Parameter(help="Let twins donate; without, other seeds that ended in another valid answer.")
+    ] = False,
+    layer_blocks: Annotated[int, Parameter(help="Blocks of layers.")] = 4,
+    step_blocks: Annotated[int, Parameter(help="Blocks of steps.")] = 4,
+    windows: Windows = None,
+    keep: Keep = True,
+    json_: Json = False,
+) -> None:
+    """Which steps and layers decide: a donor's states in blocks of them, and whether the answer follows."""
+    from analyses import experiments
+
+    asked = experiments.Windows(
+        twins=twins, layer_blocks=layer_blocks, step_blocks=step_blocks, windows=_windows(windows), keep=keep
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="patch")
+def experiment_patch(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    site: Annotated[
+        list[str] | None, Parameter(negative="", help="Site to patch; repeatable; resid_post, attn_out and mlp_out.")
+    ] = None,
+    part: Part = None,
+    layer_blocks: Annotated[int, Parameter(help="Blocks of layers.")] = 4,
+    windows: Windows = None,
+    keep: Keep = True,
+    json_: Json = False,
+) -> None:
+    """Activation patching between twins: how much of the answer comes back, by site, layers, steps and region."""
+    from analyses import experiments
+
+    asked = experiments.Patch(
+        sites=experiments.Patch.sites if site is None else tuple(site),
+        parts=experiments.Patch.parts if part is None else tuple(part),
+        layer_blocks=layer_blocks,
+        windows=_windows(windows),
+        keep=keep,
+    )
+    _experiment(asked, of, json_=json_)
+
+
 @app.command
 def analyze(
     name: Annotated[str, Parameter(help="Which analysis.")],

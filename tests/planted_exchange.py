@@ -93,7 +93,9 @@ class Exchanged:
         """Write the clean runs and those of every arm, and open the store."""
         acts = store.open(path, mode="a")
         keeps, child = experiment.keeps(self.frame)
-        clean = [(unit, sample, self.clean(sample, seed, keeps)) for unit, sample in self.samples for seed in self.seeds]
+        clean = [
+            (unit, sample, self.clean(sample, seed, keeps)) for unit, sample in self.samples for seed in self.seeds
+        ]
         for unit, sample, run in clean:
             acts.put_sample(sample)
             right = unit not in self.wrong

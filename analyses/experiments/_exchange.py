@@ -84,6 +84,8 @@ def check_windows(windows: Sequence[tuple[int, int]], count: int, *, what: str) 
     Raises:
         BadPlan: naming the window and what there is.
     """
+    if not windows:
+        raise BadPlan(f"no {what} is named; there are {what}s 0 to {count - 1}")
     for first, last in windows:
         if not 0 <= first <= last < count:
             raise BadPlan(f"there is no window of {what}s {first} to {last}: there are {what}s 0 to {count - 1}")

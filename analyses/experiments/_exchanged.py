@@ -224,3 +224,26 @@ def _answers(acts: ActivationStore, run_ids: Sequence[str]) -> dict[str, float]:
         "GROUP BY run_id"
     )
     return {str(id): float(value) for id, value in acts.sql(query, [list(run_ids)]).fetchall()}
+
+
+def settled(acts: ActivationStore, found: Stored, seen: Read) -> dict[int, float]:
+    """By step, the share of receiving clean runs whose x̂0 shows their final answer there and at each later kept step.
+
+    Empty where clean runs kept no decoded x̂0.
+    """
+    holds: dict[int, list[bool]] = {}
+    done: set[str] = set()
+    for one in (outcome.exchange for outcome in seen.outcomes):
+        kept = {(array.site, array.reduction) for array in acts.run(one.clean.id).arrays}
+        if one.clean.id in done or ("x0_hat", "pixels") not in kept:
+            continue
+        done.add(one.clean.id)
+        question = Question(found.samples[one.clean.sample_id], found.samples[one.rival.sample_id])
+        own = ending(question.evidence(video(acts, one.clean.id)), question.of_receiver)
+        shown = acts.load("x0_hat", "pixels", runs=[one.clean.id], lazy=False)[0]
+        stays = True
+        for step in reversed(shown["step"].to_numpy().tolist()):
+            now = question.evidence(shown.sel(step=step).to_numpy())
+            stays = stays and ending(now, question.of_receiver) == own
+            holds.setdefault(int(step), []).append(stays)
+    return {step: float(np.mean(values)) for step, values in sorted(holds.items())}

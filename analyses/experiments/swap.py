@@ -123,7 +123,7 @@ def _compare(acts: ActivationStore, found: Stored) -> Found:
     summary: Json = {
         "best_layer": None if best is None else best.layer,
         "flip_at_first_step": None if best is None else finite(best.flip.mean),
-        "flip_of_all_arms": finite(float(np.nanmean(table.at("flip", part="whole")))),
+        "flip_of_all_arms": finite(_flips.interval(table.at("flip", part="whole")).mean),
     }
     return Found(
         data=_flips.dataset(table, steps, found.samples, headline="flip").assign_attrs(switches=switches(steps)),

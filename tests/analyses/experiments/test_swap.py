@@ -12,7 +12,7 @@ import pytest
 import analyses
 import store
 from analyses import experiments
-from analyses.experiments import Swap
+from analyses.experiments import Swap, Windows
 from analyses.experiments._answers import Question, ending
 from analyses.experiments._exchange import PARTS, Labels, blocks
 from analyses.experiments._paired import Interval
@@ -211,4 +211,4 @@ def test_it_is_computed_once_and_other_patches_are_not_counted(tmp_path, monkeyp
 
 def test_without_runs_it_says_how_to_make_them(tmp_path):
     with pytest.raises(analyses.NoRuns, match="make them with `stepscope experiment`"):
-        FEW.compare(PLANTED.plant(tmp_path / "acts", Swap(layers=())))
+        FEW.compare(PLANTED.plant(tmp_path / "acts", Windows(windows=((0, 0),), layer_blocks=2)))
