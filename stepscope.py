@@ -274,6 +274,24 @@ def experiment_noise(
     _experiment(asked, of, json_=json_)
 
 
+@experiment_app.command(name="propagation")
+def experiment_propagation(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    at: Annotated[str | None, Parameter(help="Steps to put noise at, e.g. 0,4-6; six of them if not given.")] = None,
+    layers: Annotated[str | None, Parameter(help="Layers that are kept, e.g. 3,11; three if not given.")] = None,
+    json_: Json = False,
+) -> None:
+    """How noise at a step spreads through later steps (E5): injected step by later step, plain and σ-matched."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.Propagation(
+        at=None if at is None else interp.numbers(at), layers=None if layers is None else interp.numbers(layers)
+    )
+    _experiment(asked, of, json_=json_)
+
+
 @experiment_app.command(name="swap")
 def experiment_swap(
     *,

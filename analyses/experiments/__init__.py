@@ -7,7 +7,8 @@ then holds. To add one, write one file here with a class that carries `@register
 from analyses.experiments._base import Arm, Experiment, Frame, get, names, register
 from analyses.experiments.noise import Noise
 from analyses.experiments.patch import Patch
+from analyses.experiments.propagation import Propagation
 from analyses.experiments.swap import Swap
 from analyses.experiments.windows import Windows
 
-__all__ = ["Arm", "Experiment", "Frame", "Noise", "Patch", "Swap", "Windows", "get", "names", "register"]
+__all__ = ["Arm", "Experiment", "Frame", "Noise", "Patch", "Propagation", "Swap", "Windows", "get", "names", "register"]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyses.errors import BadPlan
-from analyses.experiments._answers import Question, ending
+from analyses.experiments._answers import Question
 from analyses.experiments._base import Arm, Frame, Given
 from analyses.experiments._token_cells import mask, token_cells
 from store import ActivationStore, CaptureItem, CaptureSpec, Json, Run, Sample
@@ -220,7 +220,7 @@ def _from_seeds(
         return Cast(question, question.of_receiver[0], question.of_receiver[1], {"seed": later[0]}, stranger)
 
     def answer(one: int) -> int | None:
-        return ending(question.evidence(video(acts, runs[sample.id, one].id)), question.of_receiver)
+        return question.look(video(acts, runs[sample.id, one].id)).ending(question.of_receiver)
 
     own = answer(seed)
     for other in later if own is not None else ():

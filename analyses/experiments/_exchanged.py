@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analyses._x0 import SOLVED
 from analyses.errors import NoRuns
-from analyses.experiments._answers import Question, ending
+from analyses.experiments._answers import SHOWN, Question, Shown
 from analyses.experiments._exchange import RESID, TEXT, Labels, twins_of, video
 from analyses.experiments._token_cells import mask, token_cells
 from store import ActivationStore, Json, Run, Sample
@@ -166,7 +165,7 @@ def read(acts: ActivationStore, found: Stored) -> Read:
         BadTruth: if answers cannot be told apart, or videos have another size than the true ones.
     """
     questions: dict[tuple[str, str], Question] = {}
-    seen: dict[tuple[str, str, str], NDArray[np.float64]] = {}
+    seen: dict[tuple[str, str, str], Shown] = {}
     scored = _answers(acts, found.run_ids)
     agree: list[bool] = []
     outcomes: list[Outcome] = []
@@ -177,25 +176,25 @@ def read(acts: ActivationStore, found: Stored) -> Read:
             questions[key] = Question(found.samples[key[0]], found.samples[key[1]])
         question = questions[key]
 
-        def evidence(run: Run, key: tuple[str, str] = key, question: Question = question) -> NDArray[np.float64]:
+        def look(run: Run, key: tuple[str, str] = key, question: Question = question) -> Shown:
             if (*key, run.id) not in seen:
-                seen[*key, run.id] = question.evidence(video(acts, run.id))
+                seen[*key, run.id] = question.look(video(acts, run.id))
             return seen[*key, run.id]
 
-        before, there, now = (evidence(run) for run in (one.clean, one.rival, one.run))
-        own, theirs = ending(before, question.of_receiver), ending(there, question.of_donor)
+        before, there, now = (look(run) for run in (one.clean, one.rival, one.run))
+        own, theirs = before.ending(question.of_receiver), there.ending(question.of_donor)
         if own is None or theirs is None or own == theirs:
             wrong += 1
             continue
         arm = _told(one, question, own, theirs)
         if arm is None:
             continue
-        shown, base, top = (float(evidence[theirs]) for evidence in (now, before, there))
-        end = ending(now, tuple(range(len(now))))
+        shown, base, top = (float(one.evidence[theirs]) for one in (now, before, there))
+        end = now.ending(tuple(range(len(now.evidence))))
         if one.run.id in scored:
             agree.append((end in question.of_receiver) == (scored[one.run.id] >= SOLVED))
         recovered = (shown - base) / (top - base)
-        outcomes.append(Outcome(one, arm, end == theirs, end == own, shown - float(now[own]), recovered))
+        outcomes.append(Outcome(one, arm, end == theirs, end == own, shown - float(now.evidence[own]), recovered))
     if not outcomes:
         raise NoRuns(
             f"None of {len(found.exchanges)} exchanges can be read: the clean run or the donor of each ends in no "
@@ -239,11 +238,11 @@ def settled(acts: ActivationStore, found: Stored, seen: Read) -> dict[int, float
             continue
         done.add(one.clean.id)
         question = Question(found.samples[one.clean.sample_id], found.samples[one.rival.sample_id])
-        own = ending(question.evidence(video(acts, one.clean.id)), question.of_receiver)
+        own = question.look(video(acts, one.clean.id)).ending(question.of_receiver)
         shown = acts.load("x0_hat", "pixels", runs=[one.clean.id], lazy=False)[0]
         stays = True
         for step in reversed(shown["step"].to_numpy().tolist()):
-            now = question.evidence(shown.sel(step=step).to_numpy())
-            stays = stays and ending(now, question.of_receiver) == own
+            now = question.look(shown.sel(step=step).to_numpy()).evidence  # blurred yet, so near nothing
+            stays = stays and own is not None and now[own] >= SHOWN
             holds.setdefault(int(step), []).append(stays)
     return {step: float(np.mean(values)) for step, values in sorted(holds.items())}

@@ -14,7 +14,7 @@ from analyses._steps import switches
 from analyses._words import finite, some, with_interval
 from analyses.errors import BadPlan
 from analyses.experiments import _exchange, _flips
-from analyses.experiments._answers import SHOWN
+from analyses.experiments._answers import NEAR, SHOWN
 from analyses.experiments._base import Arm, Experiment, Frame, Given, register
 from analyses.experiments._exchange import RESID, Labels
 from analyses.experiments._exchanged import Read, Stored, read, stored
@@ -83,7 +83,7 @@ class Patch(Experiment):
     def compare(self, acts: ActivationStore, *, runs: Sequence[str] | None = None, where: str | None = None) -> Result:
         """See `Experiment.compare`."""
         found = stored(acts, wanted=lambda labels: True, runs=runs, where=where)
-        params: Json = {"shown": SHOWN, "fewest": FEWEST}
+        params: Json = {"shown": SHOWN, "near": NEAR, "fewest": FEWEST}
         return once(
             acts,
             analysis=self.name,

@@ -13,7 +13,7 @@ from analyses._result import Result
 from analyses._steps import switches
 from analyses._words import finite, some, with_interval
 from analyses.experiments import _exchange, _flips
-from analyses.experiments._answers import SHOWN
+from analyses.experiments._answers import NEAR, SHOWN
 from analyses.experiments._base import Arm, Experiment, Frame, Given, register
 from analyses.experiments._exchange import RESID, Labels
 from analyses.experiments._exchanged import Read, Stored, read, settled, stored
@@ -90,7 +90,7 @@ class Windows(Experiment):
     def compare(self, acts: ActivationStore, *, runs: Sequence[str] | None = None, where: str | None = None) -> Result:
         """See `Experiment.compare`."""
         found = stored(acts, wanted=_wanted, runs=runs, where=where)
-        params: Json = {"most": MOST, "settled": SETTLED, "shown": SHOWN, "fewest": FEWEST}
+        params: Json = {"most": MOST, "settled": SETTLED, "shown": SHOWN, "near": NEAR, "fewest": FEWEST}
         return once(
             acts,
             analysis=self.name,

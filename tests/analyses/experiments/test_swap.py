@@ -13,7 +13,7 @@ import analyses
 import store
 from analyses import experiments
 from analyses.experiments import Swap, Windows
-from analyses.experiments._answers import Question, ending
+from analyses.experiments._answers import Question
 from analyses.experiments._exchange import PARTS, Labels, blocks
 from analyses.experiments._paired import Interval
 from analyses.experiments._token_cells import mask, token_cells
@@ -131,13 +131,16 @@ def test_the_answer_is_read_and_a_still_picture_has_none():
     assert (question.of_receiver, question.of_donor) == ((0,), (1,))
     assert left.video is not None
     assert right.video is not None
-    own, other = question.evidence(left.video), question.evidence(right.video)
-    np.testing.assert_allclose((own, other), np.eye(2), atol=0.02)
-    still = question.evidence(np.repeat(left.first_frame[None], FRAMES, axis=0))
-    assert ending(still, (0, 1)) is None
-    assert ending(other, (0,)) is None
+    own, other = question.look(left.video), question.look(right.video)
+    np.testing.assert_allclose((own.evidence, other.evidence), np.eye(2), atol=0.02)
+    assert (own.ending((0, 1)), other.ending((0, 1)), other.ending((0,))) == (0, 1, None)
+    assert question.look(np.repeat(left.first_frame[None], FRAMES, axis=0)).ending((0, 1)) is None
+    noise = np.random.default_rng(0).normal(0, 60, left.video.shape)
+    written = question.look((left.video + noise).clip(0, 255).astype(np.uint8))
+    assert written.evidence[0] > 0.5  # the answer, written into noise
+    assert written.ending((0, 1)) is None
     with pytest.raises(analyses.BadTruth, match="a video is 3 frames of 24×24, the true ones are 5 frames"):
-        question.evidence(left.video[:3])
+        question.look(left.video[:3])
     with pytest.raises(analyses.BadTruth, match="no true videos of one size"):
         Question(left, store.Sample(left.record, first_frame=left.first_frame))
 
