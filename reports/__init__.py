@@ -4,7 +4,7 @@ To draw a new kind of result, write one file here with a function that carries `
 import it below.
 """
 
-from reports import energy, exploration, probes, similarity, trajectory
+from reports import energy, exchange, exploration, probes, propagation, similarity, trajectory
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
@@ -14,8 +14,10 @@ __all__ = [
     "NothingToReport",
     "ReportError",
     "energy",
+    "exchange",
     "exploration",
     "probes",
+    "propagation",
     "render",
     "similarity",
     "trajectory",

@@ -303,10 +303,10 @@ def _others(rates: Float, at: int) -> Float:
 def _over_samples(means: Float, axes: tuple[str, ...], coords: dict[str, Any]) -> xr.DataArray | None:
     """Dissimilarity over samples as what each sample adds to it, `[noise, injected, sample, step, layer]`.
 
-    None with fewer than four samples.
+    None with fewer than five samples, as each must leave four behind.
     """
     noises, injected, _, samples, steps, layers, _ = means.shape
-    if samples < 4:
+    if samples < 5:
         return None
     found = np.full((noises, injected, samples, steps, layers), np.nan)
     for place in np.ndindex(noises, injected, steps, layers):
@@ -319,7 +319,7 @@ def _over_samples(means: Float, axes: tuple[str, ...], coords: dict[str, Any]) -
 
 def _finding(shape: Shape, found: dict[str, Interval], peaks: dict[str, int], at: Sequence[int]) -> str:
     def words(one: Interval) -> str:
-        return with_interval(one.mean, one.low, one.high, digits=2)
+        return with_interval(one.mean, one.low, one.high, digits=3)
 
     told = ", ".join(
         f"of {noise} noise at step {step}, {words(found[noise])} above the mean of the others"
