@@ -52,7 +52,7 @@ def _grid(arms: xr.Dataset, name: str, site: str, salt: str) -> Figure:
     layers, steps = (_windows(arms, f"first_{axis}", f"last_{axis}") for axis in ("layer", "step"))
     figure = canvas(height=1.3 + 0.3 * max(3, len(layers)))
     panels: NDArray[Any] = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
-    image = None
+    image: Any = None
     for panel, part in zip(panels, parts, strict=True):
         values = np.full((len(layers), len(steps)), np.nan)
         for at in np.flatnonzero((arms["part"] == part).to_numpy()):

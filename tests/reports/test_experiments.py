@@ -70,3 +70,6 @@ def test_the_page_has_the_section(swapped):
     page = reports.render(acts, results=[result])
     assert "States of one layer put into another run" in page
     assert result.record.finding.split(";")[0] in page
+    assert "a mask of 3×6×6 tokens" in page
+    assert "bits" not in page
+    assert re.search(r"; and \d+ more<", page)
