@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,12 +18,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     import interp
     import store
-    from analyses.experiments import Experiment
+    from analyses.experiments import Arm, Experiment
+    from analyses.experiments._base import Given
     from interp import floors
+    from interp.conditions import Condition
     from interp.interventions import Intervention
 
 LAYERS = ("interp", "store", "analyses", "reports")
@@ -227,6 +232,18 @@ class Generation:
     dry_run: Annotated[bool, Parameter(negative="", help="Only say what it would cost.")] = False
 
 
+Windows = Annotated[str | None, Parameter(help="Step windows, e.g. 0,0-4,5-9: each from its first to its last step.")]
+Part = Annotated[
+    list[str] | None,
+    Parameter(
+        negative="", help="What to take of the donor: whole, target, background, text or stranger; repeatable; all."
+    ),
+]
+Keep = Annotated[
+    bool, Parameter(help="Keep donors' states with the clean runs; without, they are made again for each changed run.")
+]
+
+
 @experiment_app.command(name="ls")
 def experiment_ls(*, json_: Json = False) -> None:
     """List the experiments: what they ask, and the rule of each verdict."""
@@ -257,6 +274,95 @@ def experiment_noise(
         at=None if at is None else interp.numbers(at),
         frames=None if noisy_frames is None else interp.numbers(noisy_frames),
         doses=experiments.Noise.doses if dose is None else tuple(dose),
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="propagation")
+def experiment_propagation(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    at: Annotated[str | None, Parameter(help="Steps to put noise at, e.g. 0,4-6; six of them if not given.")] = None,
+    layers: Annotated[str | None, Parameter(help="Layers that are kept, e.g. 3,11; three if not given.")] = None,
+    json_: Json = False,
+) -> None:
+    """How noise at a step spreads through later steps (E5): injected step by later step, plain and σ-matched."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.Propagation(
+        at=None if at is None else interp.numbers(at), layers=None if layers is None else interp.numbers(layers)
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="swap")
+def experiment_swap(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    layers: Annotated[str | None, Parameter(help="Layers to swap one at a time, e.g. 0,4-6; six if not given.")] = None,
+    windows: Windows = None,
+    part: Part = None,
+    keep: Keep = True,
+    json_: Json = False,
+) -> None:
+    """Layer swaps between twins (E7): layers × step windows, both directions, regions, text, a stranger as control."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.Swap(
+        layers=None if layers is None else interp.numbers(layers),
+        windows=_windows(windows),
+        parts=experiments.Swap.parts if part is None else tuple(part),
+        keep=keep,
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="windows")
+def experiment_windows(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    twins: Annotated[
+        bool, Parameter(help="Let twins donate; without, other seeds that ended in another valid answer.")
+    ] = False,
+    layer_blocks: Annotated[int, Parameter(help="Blocks of layers.")] = 4,
+    step_blocks: Annotated[int, Parameter(help="Blocks of steps.")] = 4,
+    windows: Windows = None,
+    keep: Keep = True,
+    json_: Json = False,
+) -> None:
+    """Which steps and layers decide: a donor's states in blocks of them, and whether the answer follows."""
+    from analyses import experiments
+
+    asked = experiments.Windows(
+        twins=twins, layer_blocks=layer_blocks, step_blocks=step_blocks, windows=_windows(windows), keep=keep
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="patch")
+def experiment_patch(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    site: Annotated[
+        list[str] | None, Parameter(negative="", help="Site to patch; repeatable; resid_post, attn_out and mlp_out.")
+    ] = None,
+    part: Part = None,
+    layer_blocks: Annotated[int, Parameter(help="Blocks of layers.")] = 4,
+    windows: Windows = None,
+    keep: Keep = True,
+    json_: Json = False,
+) -> None:
+    """Activation patching between twins: how much of the answer comes back, by site, layers, steps and region."""
+    from analyses import experiments
+
+    asked = experiments.Patch(
+        sites=experiments.Patch.sites if site is None else tuple(site),
+        parts=experiments.Patch.parts if part is None else tuple(part),
+        layer_blocks=layer_blocks,
+        windows=_windows(windows),
+        keep=keep,
     )
     _experiment(asked, of, json_=json_)
 
@@ -775,6 +881,16 @@ def _capture(
     return done[-1]
 
 
+def _windows(text: str | None) -> tuple[tuple[int, int], ...] | None:
+    """Windows as `0,0-4`."""
+    import interp
+
+    if text is None:
+        return None
+    numbers = [interp.numbers(item) for item in text.split(",")]
+    return tuple((found[0], found[-1]) for found in numbers)
+
+
 def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     """Plan an experiment, say what it costs, make its runs, compare them."""
     import torch
@@ -784,7 +900,11 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     from analyses.experiments import Frame
     from interp import conditions, executors, experimenting
 
-    samples = interp.worlds[of.world].generate(of.n, seed=of.world_seed, difficulty=of.difficulty, split=of.split)
+    drawn: Any = {"seed": of.world_seed, "difficulty": of.difficulty, "split": of.split}
+    if asked.twins:
+        samples = [one for pair in interp.worlds[of.world].pairs(of.n, **drawn) for one in pair]
+    else:
+        samples = interp.worlds[of.world].generate(of.n, **drawn)
     executors.check(of.executor)
     model = interp.load(
         of.model,
@@ -795,29 +915,36 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     if model.recipe and of.executor != "local":
         model.recipe |= {"device": of.device}
     settings = model.settings(steps=of.steps, guidance=of.guidance, height=of.height, width=of.width, frames=of.frames)
-    geometry = model.geometry(settings)
     seeds = interp.numbers(of.seeds)
-    shape = Frame(
-        settings.steps, geometry.layers, geometry.latent.frames, model.adapter.held, settings.frames, tuple(seeds)
-    )
-    arms = asked.plan(shape)
+    frame = Frame(**experimenting.shape(model, settings), seeds=tuple(seeds))
+    arms = asked.plan(frame)
     variants = {arm.variant: conditions.variant_of(model, arm.variant) for arm in arms if arm.variant}
+    clean, child = asked.keeps(frame)
     acts = store.open(of.into, mode="a")
-    todo = experimenting.programme(
+    programme = partial(
+        experimenting.programme,
         model,
         samples,
-        [conditions.Condition(arm.interventions, arm.settings, arm.variant, arm.seeds) for arm in arms],
-        clean=asked.clean,
-        child=asked.child,
+        clean=clean,
+        child=child,
         into=acts,
         seeds=seeds,
         settings=settings,
         variants=variants,
     )
+    conduct = partial(experimenting.conduct, model, into=acts, executor=of.executor, progress=True, variants=variants)
+    first = programme(arms=[])
+    given = asked.given(acts, first.clean.runs, frame)
+    todo = programme(arms=_conditions(arms, given))
     sys.stderr.write(f"{todo}; sampled with {settings.scheduler}\n")
     if of.dry_run:
         return
-    experimenting.conduct(model, todo, into=acts, executor=of.executor, progress=True, variants=variants)
+    if given is not None and first.missing:  # who donates to whom may depend on how clean runs end
+        conduct(first)
+        given = asked.given(acts, first.clean.runs, frame)
+        assert given is not None
+        todo = programme(arms=_conditions(arms, given))
+    conduct(todo)
     result = asked.compare(acts, runs=todo.run_ids)
     if json_:
         _print_json({"result_id": result.id, **result.record.model_dump(mode="json")})
@@ -825,6 +952,18 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     _say(f"{result.verdict}: {result.finding}")
     _say(f"Rule: {asked.rule}")
     _say(f"n = {result.record.n}, result {result.id}")
+
+
+def _conditions(arms: Sequence[Arm], given: Given | None) -> list[Condition]:
+    """Arms as `interp` takes them."""
+    from interp import conditions
+
+    return [
+        conditions.Condition(
+            arm.interventions if given is None else partial(given, arm), arm.settings, arm.variant, arm.seeds
+        )
+        for arm in arms
+    ]
 
 
 def _to_make(runs: int, missing: int, *, steps: int, plan: interp.Plan) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ import store
 from interp import donors, intervening
 from interp.capturing import Sweep, sweep
 from interp.errors import BadInput
-from interp.interventions import Donor
+from interp.interventions import Donor, Intervention
 from interp.loading import load
 from interp.model import Model
 from store import CaptureSpec, Json, Run, Sample, SamplerSettings
@@ -23,10 +23,14 @@ _ASKED: Final = ("steps", "guidance", "guidance_2", "max_sequence_length")
 _SIZE: Final = ("height", "width", "frames")
 
 
+Changes = Sequence[Json] | Callable[[Sample, int], Sequence[Json] | None]
+"""Interventions of an arm, as records: the same for every run, or by sample and seed (None: the arm lacks that run)."""
+
+
 class Condition(NamedTuple):
     """How the runs of an arm differ from clean runs. Interventions go with nothing else."""
 
-    interventions: Sequence[Json] = ()
+    interventions: Changes = ()
     settings: Mapping[str, Any] = {}
     """Sampler settings by name."""
     variant: str = ""
@@ -114,10 +118,23 @@ def sweep_of(
         into=into,
         seeds=seeds if condition.seeds is None else condition.seeds,
         settings=settings_of(model, settings, condition) if plain else settings,
-        interventions=[intervening.from_json(one) for one in condition.interventions],
+        interventions=_read(condition.interventions),
         parent=parent,
     )
     return _adopted(found, clean) if plain else found
+
+
+def _read(
+    arm: Changes,
+) -> Sequence[Intervention] | Callable[[Sample, int], Sequence[Intervention] | None]:
+    if not callable(arm):
+        return [intervening.from_json(one) for one in arm]
+
+    def of(sample: Sample, seed: int) -> Sequence[Intervention] | None:
+        found = arm(sample, seed)
+        return None if found is None else [intervening.from_json(one) for one in found]
+
+    return of
 
 
 def _adopted(found: Sweep, clean: Sweep) -> Sweep:

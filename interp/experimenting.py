@@ -7,13 +7,14 @@ conditions (`interp.conditions`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import store
 from interp import executors, resuming
 from interp.capturing import Sweep, make_all, sweep
 from interp.conditions import Condition, donated, sweep_of
 from interp.errors import BadSpec
+from interp.interventions import Scope
 from interp.model import Model
 from store import CaptureSpec, Run, Sample, SamplerSettings
 
@@ -57,6 +58,22 @@ class Programme(NamedTuple):
             f"already; {missing} to make: {self.steps} steps, {self.copied} more taken from clean runs, "
             f"{self.nbytes / 1e6:.1f} MB" + (f"; donors make {self.donated} steps beside them" if self.donated else "")
         )
+
+
+def shape(model: Model, settings: SamplerSettings) -> dict[str, Any]:
+    """What a plan must know of a model and its settings: the fields of `analyses.experiments.Frame`."""
+    geometry = model.geometry(settings)
+    scope = Scope(model.adapter, geometry, settings, model.ref, sample_id="", seed=0)
+    return {
+        "steps": settings.steps,
+        "frames": settings.frames,
+        "layers": geometry.layers,
+        "latent_frames": geometry.latent.frames,
+        "held": model.adapter.held,
+        "tokens": tuple(geometry.tokens),
+        "sites": tuple(name for name in model.adapter.modules if model.adapter.layers(name)),
+        "branches": scope.branches,
+    }
 
 
 def programme(
@@ -139,5 +156,6 @@ def conduct(
     for changed in (False, True):
         for ref, maker in makers.items():
             runs = [pair for pair in todo.missing if bool(pair[1].interventions) == changed and pair[1].model == ref]
-            made += make_all(maker, runs, into, executor=executor, progress=progress and bool(runs))
+            if runs:
+                made += make_all(maker, runs, into, executor=executor, progress=progress)
     return made

@@ -4,7 +4,7 @@ To draw a new kind of result, write one file here with a function that carries `
 import it below.
 """
 
-from reports import energy, exploration, gains, numbers, probes, similarity, trajectory
+from reports import energy, exchange, exploration, gains, numbers, probes, propagation, similarity, trajectory
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
@@ -14,10 +14,12 @@ __all__ = [
     "NothingToReport",
     "ReportError",
     "energy",
+    "exchange",
     "exploration",
     "gains",
     "numbers",
     "probes",
+    "propagation",
     "render",
     "similarity",
     "trajectory",

@@ -9,7 +9,11 @@ from analyses.experiments.early_selection import EarlySelection
 from analyses.experiments.ensemble import Ensemble
 from analyses.experiments.frames import Frames
 from analyses.experiments.noise import Noise
+from analyses.experiments.patch import Patch
+from analyses.experiments.propagation import Propagation
 from analyses.experiments.steps import Steps
+from analyses.experiments.swap import Swap
+from analyses.experiments.windows import Windows
 
 __all__ = [
     "Arm",
@@ -19,7 +23,11 @@ __all__ = [
     "Frame",
     "Frames",
     "Noise",
+    "Patch",
+    "Propagation",
     "Steps",
+    "Swap",
+    "Windows",
     "get",
     "names",
     "register",
