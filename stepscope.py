@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,12 +18,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     import interp
     import store
-    from analyses.experiments import Experiment
+    from analyses.experiments import Arm, Experiment
+    from analyses.experiments._base import Given
     from interp import floors
+    from interp.conditions import Condition
     from interp.interventions import Intervention
 
 LAYERS = ("interp", "store", "analyses", "reports")
@@ -235,6 +240,18 @@ class Generation:
     dry_run: Annotated[bool, Parameter(negative="", help="Only say what it would cost.")] = False
 
 
+Windows = Annotated[str | None, Parameter(help="Step windows, e.g. 0,0-4,5-9: each from its first to its last step.")]
+Part = Annotated[
+    list[str] | None,
+    Parameter(
+        negative="", help="What to take of the donor: whole, target, background, text or stranger; repeatable; all."
+    ),
+]
+Keep = Annotated[
+    bool, Parameter(help="Keep donors' states with the clean runs; without, they are made again for each changed run.")
+]
+
+
 @experiment_app.command(name="ls")
 def experiment_ls(*, json_: Json = False) -> None:
     """List the experiments: what they ask, and the rule of each verdict."""
@@ -266,6 +283,171 @@ def experiment_noise(
         frames=None if noisy_frames is None else interp.numbers(noisy_frames),
         doses=experiments.Noise.doses if dose is None else tuple(dose),
     )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="propagation")
+def experiment_propagation(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    at: Annotated[str | None, Parameter(help="Steps to put noise at, e.g. 0,4-6; six of them if not given.")] = None,
+    layers: Annotated[str | None, Parameter(help="Layers that are kept, e.g. 3,11; three if not given.")] = None,
+    json_: Json = False,
+) -> None:
+    """How noise at a step spreads through later steps (E5): injected step by later step, plain and σ-matched."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.Propagation(
+        at=None if at is None else interp.numbers(at), layers=None if layers is None else interp.numbers(layers)
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="swap")
+def experiment_swap(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    layers: Annotated[str | None, Parameter(help="Layers to swap one at a time, e.g. 0,4-6; six if not given.")] = None,
+    windows: Windows = None,
+    part: Part = None,
+    keep: Keep = True,
+    json_: Json = False,
+) -> None:
+    """Layer swaps between twins (E7): layers × step windows, both directions, regions, text, a stranger as control."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.Swap(
+        layers=None if layers is None else interp.numbers(layers),
+        windows=_windows(windows),
+        parts=experiments.Swap.parts if part is None else tuple(part),
+        keep=keep,
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="windows")
+def experiment_windows(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    twins: Annotated[
+        bool, Parameter(help="Let twins donate; without, other seeds that ended in another valid answer.")
+    ] = False,
+    layer_blocks: Annotated[int, Parameter(help="Blocks of layers.")] = 4,
+    step_blocks: Annotated[int, Parameter(help="Blocks of steps.")] = 4,
+    windows: Windows = None,
+    keep: Keep = True,
+    json_: Json = False,
+) -> None:
+    """Which steps and layers decide: a donor's states in blocks of them, and whether the answer follows."""
+    from analyses import experiments
+
+    asked = experiments.Windows(
+        twins=twins, layer_blocks=layer_blocks, step_blocks=step_blocks, windows=_windows(windows), keep=keep
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="patch")
+def experiment_patch(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    site: Annotated[
+        list[str] | None, Parameter(negative="", help="Site to patch; repeatable; resid_post, attn_out and mlp_out.")
+    ] = None,
+    part: Part = None,
+    layer_blocks: Annotated[int, Parameter(help="Blocks of layers.")] = 4,
+    windows: Windows = None,
+    keep: Keep = True,
+    json_: Json = False,
+) -> None:
+    """Activation patching between twins: how much of the answer comes back, by site, layers, steps and region."""
+    from analyses import experiments
+
+    asked = experiments.Patch(
+        sites=experiments.Patch.sites if site is None else tuple(site),
+        parts=experiments.Patch.parts if part is None else tuple(part),
+        layer_blocks=layer_blocks,
+        windows=_windows(windows),
+        keep=keep,
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="ensemble")
+def experiment_ensemble(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    sizes: Annotated[str | None, Parameter(help="Numbers of seeds, e.g. 2,3; 2, 3, 5 and 8 if there are.")] = None,
+    no_baselines: Annotated[
+        bool, Parameter(negative="", help="Leave out the longer and shorter runs of as many forwards.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Averaging seeds inside the model (E8), beside what as many forwards buy otherwise; wants 3 --seeds or more."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.Ensemble(sizes=None if sizes is None else interp.numbers(sizes), baselines=not no_baselines)
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="frames")
+def experiment_frames(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    counts: Annotated[str | None, Parameter(help="Numbers of video frames; 5 to 33 if not given.")] = None,
+    json_: Json = False,
+) -> None:
+    """Success against the number of frames (E9), and the smallest number that is sufficient."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.Frames(counts=experiments.Frames.counts if counts is None else interp.numbers(counts))
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="steps")
+def experiment_steps(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    numbers: Annotated[str | None, Parameter(help="Numbers of steps; 1 to 50 if not given.")] = None,
+    student: Annotated[
+        str | None,
+        Parameter(help="Distilled model: a name, folder, hub id, or lora:SOURCE; tinywan has one; none: without."),
+    ] = None,
+    student_numbers: Annotated[str | None, Parameter(help="Its numbers of steps; 1,2,4 if not given.")] = None,
+    student_guidance: Annotated[float | None, Parameter(help="Its guidance scale; its own if not given.")] = None,
+    json_: Json = False,
+) -> None:
+    """Success and exploration against the number of steps, and a distilled few-step model beside its teacher (E10)."""
+    import interp
+    from analyses import experiments
+
+    kind = experiments.Steps
+    found = ("tinywan-few-step" if of.model == "tinywan" else "") if student is None else student
+    asked = kind(
+        numbers=kind.numbers if numbers is None else interp.numbers(numbers),
+        student="" if found == "none" else found,
+        student_numbers=kind.student_numbers if student_numbers is None else interp.numbers(student_numbers),
+        student_guidance=student_guidance,
+    )
+    _experiment(asked, of, json_=json_)
+
+
+@experiment_app.command(name="early-selection")
+def experiment_early_selection(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    at: Annotated[str | None, Parameter(help="Steps made before the choice, e.g. 2,5; four if not given.")] = None,
+    json_: Json = False,
+) -> None:
+    """Begin several seeds, continue the one whose x̂0 looks most decided, at equal forwards; wants 2 --seeds or more."""
+    import interp
+    from analyses import experiments
+
+    asked = experiments.EarlySelection(at=None if at is None else interp.numbers(at))
     _experiment(asked, of, json_=json_)
 
 
@@ -711,6 +893,16 @@ def _capture(
     return done[-1]
 
 
+def _windows(text: str | None) -> tuple[tuple[int, int], ...] | None:
+    """Windows as `0,0-4`."""
+    import interp
+
+    if text is None:
+        return None
+    numbers = [interp.numbers(item) for item in text.split(",")]
+    return tuple((found[0], found[-1]) for found in numbers)
+
+
 def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     """Plan an experiment, say what it costs, make its runs, compare them."""
     import torch
@@ -718,9 +910,13 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     import interp
     import store
     from analyses.experiments import Frame
-    from interp import batching, executors, experimenting
+    from interp import batching, conditions, executors, experimenting
 
-    samples = interp.worlds[of.world].generate(of.n, seed=of.world_seed, difficulty=of.difficulty, split=of.split)
+    drawn: Any = {"seed": of.world_seed, "difficulty": of.difficulty, "split": of.split}
+    if asked.twins:
+        samples = [one for pair in interp.worlds[of.world].pairs(of.n, **drawn) for one in pair]
+    else:
+        samples = interp.worlds[of.world].generate(of.n, **drawn)
     executors.check(of.executor)
     batching.check(of.batch)
     model = interp.load(
@@ -732,26 +928,40 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     if model.recipe and of.executor != "local":
         model.recipe |= {"device": of.device}
     settings = model.settings(steps=of.steps, guidance=of.guidance, height=of.height, width=of.width, frames=of.frames)
-    geometry = model.geometry(settings)
-    arms = asked.plan(Frame(settings.steps, geometry.layers, geometry.latent.frames, model.adapter.held))
+    seeds = interp.numbers(of.seeds)
+    frame = Frame(**experimenting.shape(model, settings), seeds=tuple(seeds))
+    arms = asked.plan(frame)
+    variants = {arm.variant: conditions.variant_of(model, arm.variant) for arm in arms if arm.variant}
+    clean, child = asked.keeps(frame)
     acts = store.open(of.into, mode="a")
-    todo = experimenting.programme(
+    programme = partial(
+        experimenting.programme,
         model,
         samples,
-        [arm.interventions for arm in arms],
-        clean=asked.clean,
-        child=asked.child,
+        clean=clean,
+        child=child,
         into=acts,
-        seeds=interp.numbers(of.seeds),
+        seeds=seeds,
         settings=settings,
+        variants=variants,
     )
+    how: Any = {"executor": of.executor, "batch": of.batch, "progress": True, "variants": variants}
+    conduct = partial(experimenting.conduct, model, into=acts, **how)
+    first = programme(arms=[])
+    given = asked.given(acts, first.clean.runs, frame)
+    todo = programme(arms=_conditions(arms, given))
     sys.stderr.write(f"{todo}; sampled with {settings.scheduler}\n")
     if of.batch > 1:
         calls = experimenting.calls(model, todo, batch=of.batch)
         sys.stderr.write(f"{batching.told(model, len(todo.missing), size=of.batch, calls=calls)}\n")
     if of.dry_run:
         return
-    experimenting.conduct(model, todo, into=acts, executor=of.executor, batch=of.batch, progress=True)
+    if given is not None and first.missing:  # who donates to whom may depend on how clean runs end
+        conduct(first)
+        given = asked.given(acts, first.clean.runs, frame)
+        assert given is not None
+        todo = programme(arms=_conditions(arms, given))
+    conduct(todo)
     result = asked.compare(acts, runs=todo.run_ids)
     if json_:
         _print_json({"result_id": result.id, **result.record.model_dump(mode="json")})
@@ -759,6 +969,18 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     _say(f"{result.verdict}: {result.finding}")
     _say(f"Rule: {asked.rule}")
     _say(f"n = {result.record.n}, result {result.id}")
+
+
+def _conditions(arms: Sequence[Arm], given: Given | None) -> list[Condition]:
+    """Arms as `interp` takes them."""
+    from interp import conditions
+
+    return [
+        conditions.Condition(
+            arm.interventions if given is None else partial(given, arm), arm.settings, arm.variant, arm.seeds
+        )
+        for arm in arms
+    ]
 
 
 def _to_make(runs: int, missing: int, *, steps: int, plan: interp.Plan) -> str:
@@ -839,19 +1061,24 @@ def _options(assigned: tuple[str, ...]) -> dict[str, Any]:
 def _report(
     acts: store.ActivationStore, out: Path, *, runs: tuple[str, ...] | None = None, where: str | None = None
 ) -> Path:
-    """Every analysis that the chosen runs allow, and the page about them."""
+    """Every analysis that the chosen runs allow, the stored results of experiments, and the page about them."""
     import analyses
     import reports
+    from analyses import experiments
 
-    results, refused = [], []
+    refused: list[Exception] = []
+    stored = [] if runs else [analyses.load(acts, id) for name in experiments.names() for id in acts.result_ids(name)]
+    results: list[analyses.Result] = []
+    mixed = (analyses.MixedRuns,) if stored else ()  # the arms of an experiment, which no analysis averages
     for name in analyses.names():
         try:
             results.append(analyses.run(name, acts, runs=runs, where=where))
-        except (analyses.NoRuns, analyses.UnknownProbeLabel) as error:  # it needs what these runs did not keep
+        except (analyses.NoRuns, analyses.UnknownProbeLabel, *mixed) as error:  # it needs what these runs did not keep
             refused.append(error)
             _say(f"{name}: left out. {error}")
         else:
             _say(f"{name}: {results[-1].record.finding}")
+    results += stored
     if not results:
         raise refused[0]
     return reports.write(acts, out, results=results, runs=results[0].record.run_ids)

@@ -110,6 +110,13 @@ def jackknife(whole: Floats, without_each: Floats) -> Floats:
     return n * whole - (n - 1) * without_each
 
 
+def pseudo_values(one: Grams, other: Grams) -> Floats:
+    """CKA as what each row adds to it `[n, p, q]`: its mean is the estimate, not corrected for bias."""
+    whole = cka(one, other)
+    spread = jackknife(whole, cka_without_each(one, other))
+    return whole + spread - spread.mean(axis=0)
+
+
 def cosine(one: NDArray[Any], other: NDArray[Any]) -> float:
     """Mean over rows of the cosine between the same row of both, raw `[n, d]`; NaN for widths that differ."""
     if one.shape[1] != other.shape[1]:

@@ -105,7 +105,7 @@ def explored(acts: ActivationStore, sample_id: str, runs: list[str], *, pixels: 
         NonFinite: if a latent x̂0 holds NaN or infinity.
     """
     sample = acts.sample(sample_id)
-    candidates = _candidates(sample) if pixels else None
+    candidates = candidates_of(sample) if pixels else None
     evidence, chance = None, 1.0
     if candidates is not None:
         evidence = np.array([[candidates.mixture(x0).evidence for x0 in _videos(acts, run)] for run in runs])
@@ -142,7 +142,12 @@ def by_chance(candidates: Candidates, runs: list[Iterator[NDArray[np.uint8]]]) -
     return float((strongest >= strongest[0]).mean())
 
 
-def _candidates(sample: Sample) -> Candidates | None:
+def candidates_of(sample: Sample) -> Candidates | None:
+    """The valid answers of a sample, to be looked for; None where their true videos are not all known.
+
+    Raises:
+        BadTruth: if they are the same or show nothing.
+    """
     answers = sample.answer_videos
     if answers is None or len(answers) != sample.record.answers:
         return None

@@ -289,22 +289,15 @@ def _all_samples(
     spread = {name: np.broadcast_to(values, (count, *values.shape)).copy() for name, values in found.items()}
     if "cka" in measures and matched:
         for cell, (x, y) in enumerate(zip(a, b, strict=True)):
-            spread["cka"][:, cell] = _pseudo(_alike.grams([x]), _alike.grams([y]))[:, 0, 0]
+            spread["cka"][:, cell] = _alike.pseudo_values(_alike.grams([x]), _alike.grams([y]))[:, 0, 0]
     elif "cka" in measures:
         kernels = _alike.grams(a)
-        spread["cka"] = _pseudo(kernels, kernels)
+        spread["cka"] = _alike.pseudo_values(kernels, kernels)
     if "cosine" in measures:
         for sample in range(count):
             alone = [[part[sample : sample + 1] for part in side] for side in (a, b)]
             spread["cosine"][sample] = compare(alone[0], alone[1], matched=matched, measures=("cosine",))["cosine"]
     return spread
-
-
-def _pseudo(one: _alike.Grams, other: _alike.Grams) -> NDArray[Any]:
-    """Pseudo-values whose mean is the estimate itself: the jackknife's spread without its correction of bias."""
-    whole = _alike.cka(one, other)
-    spread = _alike.jackknife(whole, _alike.cka_without_each(one, other))
-    return whole + spread - spread.mean(axis=0)
 
 
 def _joined(each: list[dict[str, xr.DataArray]], others: list[Selection]) -> dict[str, xr.DataArray]:

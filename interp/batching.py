@@ -70,17 +70,17 @@ def batches(model: Model, sweeps: Sequence[tuple[Pairs, Plan]], *, size: int) ->
     groups: dict[str, tuple[dict[str, tuple[Sample, Run]], Plan]] = {}
     seen: set[str] = set()
     for pairs, plan in sweeps:
-        new = {run.id: (sample, run) for sample, run in pairs if run.id not in seen}
-        if new:
-            seen |= set(new)
-            groups.setdefault(_kind(model, next(iter(new.values()))[1]), ({}, plan))[0].update(new)
+        for sample, run in pairs:
+            if run.id not in seen:
+                seen.add(run.id)
+                groups.setdefault(_kind(model, run), ({}, plan))[0][run.id] = (sample, run)
     return [
         Batch(tuple(part), plan) for members, plan in groups.values() for part in _parts(list(members.values()), size)
     ]
 
 
 def _kind(model: Model, run: Run) -> str:
-    """What runs that go together have in common; those of one sweep differ in sample and seed alone."""
+    """What runs that go together have in common."""
     changes = run.interventions if noise.remembers(model.pipeline.scheduler) else bool(run.interventions)
     start = intervening.begins(model, run) if run.interventions else 0
     return repr((run.settings.canonical(), run.capture.canonical(), changes, start))

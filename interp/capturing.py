@@ -58,10 +58,12 @@ def sweep(
     into: store.ActivationStore,
     seeds: Sequence[int] = (0,),
     settings: SamplerSettings | None = None,
-    interventions: Sequence[Intervention] = (),
+    interventions: Sequence[Intervention] | Callable[[Sample, int], Sequence[Intervention] | None] = (),
     parent: CaptureSpec | None = None,
 ) -> Sweep:
     """Say what `capture` with the same arguments would do and cost.
+
+    Interventions may depend on the sample and the seed; where they are None, there is no such run.
 
     Raises:
         BadSpec: if the model cannot give what the spec asks, or the disk cannot hold it.
@@ -71,18 +73,19 @@ def sweep(
     settings = settings or model.settings()
     resolved = plan(model.adapter, spec, settings)
     clean = Run(model=model.ref, sample_id="", seed=0, settings=settings, capture=parent or spec)
-    changes = intervening.planned(model, interventions)
 
-    def record(sample: Sample, seed: int) -> Run:
+    def record(sample: Sample, seed: int) -> Run | None:
+        asked = interventions(sample, seed) if callable(interventions) else interventions
+        if asked is None:
+            return None
         own = clean.model_copy(update={"sample_id": sample.id, "seed": seed})
-        if not changes:
+        if not (changes := intervening.planned(model, asked)):
             return own.model_copy(update={"capture": spec})
-        return own.model_copy(update={"capture": spec, "interventions": changes, "parent_id": own.id})
+        changed = own.model_copy(update={"capture": spec, "interventions": changes, "parent_id": own.id})
+        intervening.check(model, changed, into)
+        return changed
 
-    runs = tuple((sample, record(sample, seed)) for sample in samples for seed in seeds)
-    if changes:
-        for _, run in runs:
-            intervening.check(model, run, into)
+    runs = tuple((sample, run) for sample in samples for seed in seeds if (run := record(sample, seed)) is not None)
     missing = tuple((sample, run) for sample, run in runs if not into.has_run(run.id))
     found = Sweep(runs, missing, resolved)
     check_room(resolved, len(missing), into.free, into.path)

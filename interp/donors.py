@@ -163,10 +163,13 @@ def _holder(need: Need, donor: Donor, record: Run, model: Model, acts: store.Act
 
 
 def same(record: Run, acts: store.ActivationStore) -> list[str]:
-    """Stored runs of the same generation, whatever they have captured."""
+    """Stored clean runs of the same generation, whatever they have captured."""
     if acts.has_run(record.id):
         return [record.id]
-    query = "SELECT run_id FROM runs WHERE sample_id = ? AND seed = ? AND weight_hash = ? ORDER BY run_id"
+    query = (
+        "SELECT run_id FROM runs WHERE sample_id = ? AND seed = ? AND weight_hash = ? AND parent_id IS NULL "
+        "ORDER BY run_id"
+    )
     rows = acts.sql(query, [record.sample_id, record.seed, record.model.weight_hash]).fetchall()
     stored = {str(row[0]): acts.run(str(row[0])).run for row in rows}
     return [id for id, other in stored.items() if other.model_copy(update={"capture": record.capture}).id == record.id]

@@ -11,7 +11,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from interp.worlds import worlds
+from interp.worlds import in_time, worlds
 from store import Sample, Score
 
 MANY: Final = 64
@@ -32,10 +32,11 @@ class Shown(NamedTuple):
 def scorable(sample: Sample, shape: tuple[int, ...]) -> bool:
     """Whether a world can say something of a sample's videos.
 
-    Not of a picture and prompt of the user's own, and not of a video of another length or size than the true one: a
-    scorer reads cells and frames.
+    Not of a picture and prompt of the user's own, not of a video of another size than the true one, as a scorer reads
+    cells, and not of a single frame. A video of another length is shown in as many frames as the true one.
     """
-    return sample.record.family in worlds and sample.video is not None and sample.video.shape == shape
+    true = sample.video
+    return sample.record.family in worlds and true is not None and true.shape[1:] == shape[1:] and shape[0] > 1
 
 
 def scored(shown: Sequence[Shown]) -> list[list[Score]]:
@@ -57,5 +58,6 @@ def _score(shown: Shown) -> list[Score]:
     if not scorable(sample, video.shape):
         return []
     family = sample.record.family
-    values = worlds[family].score(sample, video)
+    assert sample.video is not None
+    values = worlds[family].score(sample, in_time(video, len(sample.video)))
     return [Score(scorer=family, metric=metric, value=value, step=step) for metric, value in values.items()]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from analyses import Result
 from reports._words import some
-from store import ActivationStore, Run, RunEntry
+from store import ActivationStore, Json, Run, RunEntry
+
+CHANGES: Final = 12
+"""Different interventions that a page names; an experiment can have hundreds, and the records hold all."""
 
 
 class RunRow(NamedTuple):
@@ -53,9 +56,10 @@ def _facts(entries: Sequence[RunEntry]) -> Iterable[tuple[str, str]]:
     if adapters:
         yield "Adapters", _each(adapters)
     yield "Settings", _each(_settings(run) for run in runs)
-    interventions = [str(dict(one)) for run in runs for one in run.interventions]
+    interventions = list(dict.fromkeys(_change(one) for run in runs for one in run.interventions))
     if interventions:
-        yield "Interventions", _each(interventions)
+        more = len(interventions) - CHANGES
+        yield "Interventions", _each(interventions[:CHANGES]) + (f"; and {more} more" if more > 0 else "")
     yield "Captured", _each(", ".join(f"{item.site}/{item.reduction}" for item in run.capture.items) for run in runs)
     yield "Code", _each(_code(one.git_commit, dirty=one.git_dirty) for one in made)
     yield (
@@ -74,6 +78,15 @@ def _facts(entries: Sequence[RunEntry]) -> Iterable[tuple[str, str]]:
 
 def _each(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(value for value in values if value)) or "unknown"
+
+
+def _change(intervention: Json) -> str:
+    """An intervention as its record has it, but for the bits of a mask."""
+    fields: dict[str, Any] = dict(intervention)
+    region = fields.get("region")
+    if isinstance(region, dict) and "bits" in region:
+        fields["region"] = f"a mask of {'×'.join(map(str, region['size']))} tokens"
+    return str(fields)
 
 
 def _code(commit: str, *, dirty: bool) -> str:

@@ -45,6 +45,12 @@ def percent(fraction: float) -> str:
     return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.2g} %"
 
 
+def quantity_with_interval(one: xr.Dataset, name: str) -> str:
+    """`0.83 (0.67 to 1.00)` of a quantity at one place, without the brackets where there is no interval."""
+    mean, low, high = (float(one[name + end]) for end in ("", "_low", "_high"))
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})" if math.isfinite(low) else f"{mean:.2f}"
+
+
 def ends(quantity: xr.DataArray, dim: str) -> str:
     """`from 1.00 at step 0 to 0.00 at step 19, largest 1.00 at step 0`, of a quantity with one axis."""
     values, labels = quantity.to_numpy(), quantity[dim].to_numpy()

@@ -5,6 +5,30 @@ then holds. To add one, write one file here with a class that carries `@register
 """
 
 from analyses.experiments._base import Arm, Experiment, Frame, get, names, register
+from analyses.experiments.early_selection import EarlySelection
+from analyses.experiments.ensemble import Ensemble
+from analyses.experiments.frames import Frames
 from analyses.experiments.noise import Noise
+from analyses.experiments.patch import Patch
+from analyses.experiments.propagation import Propagation
+from analyses.experiments.steps import Steps
+from analyses.experiments.swap import Swap
+from analyses.experiments.windows import Windows
 
-__all__ = ["Arm", "Experiment", "Frame", "Noise", "get", "names", "register"]
+__all__ = [
+    "Arm",
+    "EarlySelection",
+    "Ensemble",
+    "Experiment",
+    "Frame",
+    "Frames",
+    "Noise",
+    "Patch",
+    "Propagation",
+    "Steps",
+    "Swap",
+    "Windows",
+    "get",
+    "names",
+    "register",
+]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, TypeVar
 
 from analyses._result import Result
 from analyses.errors import UnknownAnalysis
-from store import ActivationStore, CaptureItem, CaptureSpec, Json
+from store import ActivationStore, CaptureItem, CaptureSpec, Json, Run, Sample
 
 
 class Frame(NamedTuple):
@@ -20,15 +20,38 @@ class Frame(NamedTuple):
     latent_frames: int
     held: int
     """Latent frames, from the first on, that the pipeline holds fixed."""
+    frames: int = 0
+    """Video frames."""
+    seeds: tuple[int, ...] = (0,)
+    """Of each sample's clean runs."""
+    tokens: tuple[int, int, int] = (0, 0, 0)
+    """Frames, rows and columns of the tokens inside blocks."""
+    sites: tuple[str, ...] = ()
+    """Sites inside blocks that the model has."""
+    branches: tuple[str, ...] = ("cond",)
+    """Branches that run."""
 
 
 class Arm(NamedTuple):
-    """One condition of an experiment: the clean runs, changed in one way."""
+    """One condition of an experiment: the clean runs, changed in one way.
+
+    Interventions and other settings do not go together in an arm.
+    """
 
     labels: Mapping[str, str | int | float | bool]
     """What tells it from the others; coordinates of the result."""
     interventions: tuple[Json, ...]
     """As a run's record keeps them."""
+    settings: Mapping[str, int | float] = {}
+    """Sampler settings that are others than those of the clean runs."""
+    variant: str = ""
+    """Another model of the same weights: a name, folder or hub id, or `lora:SOURCE`; empty for the clean runs' own."""
+    seeds: tuple[int, ...] | None = None
+    """Which of the seeds it has; None for all."""
+
+
+Given = Callable[[Arm, Sample, int], "tuple[Json, ...] | None"]
+"""The interventions of an arm's run of a sample and a seed; None where the arm has no such run."""
 
 
 class Experiment(ABC):
@@ -46,6 +69,22 @@ class Experiment(ABC):
     """What clean runs keep: x_s of every step, so that changed runs can begin with it."""
     child: ClassVar[CaptureSpec] = CaptureSpec(items=())
     """What changed runs keep beside their video and its scores."""
+    twins: bool = False
+    """Whether each sample comes with its twin, which has another answer."""
+
+    def keeps(self, frame: Frame) -> tuple[CaptureSpec, CaptureSpec]:
+        """What clean and changed runs of a model keep."""
+        return self.clean, self.child
+
+    def given(self, acts: ActivationStore, clean: Sequence[tuple[Sample, Run]], frame: Frame) -> Given | None:
+        """How an arm's interventions depend on the run that they change; None where they do not.
+
+        Args:
+            acts: The store, which may hold the clean runs by now.
+            clean: The clean runs and their samples.
+            frame: The model.
+        """
+        return None
 
     @abstractmethod
     def plan(self, frame: Frame) -> tuple[Arm, ...]:

@@ -132,10 +132,8 @@ def _video(acts: ActivationStore, run_id: str) -> NDArray[np.int16]:
 
 
 def _by_sample(values: Float, pairs: Sequence[Pair], arms: Sequence[Any], samples: Sequence[str]) -> Float:
-    total, count = np.zeros((2, len(arms), len(samples)))
-    there: list[int] = np.flatnonzero(~np.isnan(values)).tolist()
-    at = [(arms.index(pairs[one].arm), samples.index(pairs[one].run.sample_id)) for one in there]
-    rows, columns = np.array(at, int).reshape(-1, 2).T
-    np.add.at(total, (rows, columns), values[there])
-    np.add.at(count, (rows, columns), 1.0)
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    rows, columns = (
+        [of.index(one) for one in ones]
+        for of, ones in ((arms, [pair.arm for pair in pairs]), (samples, [pair.run.sample_id for pair in pairs]))
+    )
+    return _paired.means(values, rows, columns, (len(arms), len(samples)))

@@ -67,6 +67,23 @@ def pairs(
     return found
 
 
+def means(values: Float, rows: Sequence[int], columns: Sequence[int], shape: tuple[int, int]) -> Float:
+    """Values dealt out to the cells of a table, and averaged there, float64 `shape`.
+
+    Args:
+        values: NaN is no value.
+        rows: Row of each value.
+        columns: Column of each value.
+        shape: Rows and columns; a cell without a value is NaN.
+    """
+    total, count = np.zeros((2, *shape))
+    there = np.isfinite(values)
+    at = np.array(rows)[there], np.array(columns)[there]
+    np.add.at(total, at, values[there])
+    np.add.at(count, at, 1.0)
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
 class Interval(NamedTuple):
     """A mean over samples."""
 

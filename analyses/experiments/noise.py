@@ -73,17 +73,22 @@ class Noise(Experiment):
 
     def plan(self, frame: Frame) -> tuple[Arm, ...]:
         """See `Experiment.plan`."""
-        steps, frames = self._steps(frame), self._frames(frame)
-        arms = [_step(step) for step in steps]
-        arms += [_step(step, matched=True, draw=draw) for step in steps if step for draw in range(self.draws)]
+        steps, frames = self.steps(frame), self._frames(frame)
+        arms = [at_step(step) for step in steps]
+        arms += [at_step(step, matched=True, draw=draw) for step in steps if step for draw in range(self.draws)]
         middle = steps[len(steps) // 2]
-        arms += [_step(middle, matched=matched, dose=dose) for matched in (False, True) for dose in self.doses]
+        arms += [at_step(middle, matched=matched, dose=dose) for matched in (False, True) for dose in self.doses]
         early = 3 * frame.steps // 4 - 1
         arms += [_frame(one, until=until) for until in sorted({early, frame.steps - 1}) for one in frames]
         arms += [_frame(one, until=early, matched=True) for one in frames]
         return tuple({tuple(arm.labels.values()): arm for arm in arms}.values())  # each once
 
-    def _steps(self, frame: Frame) -> list[int]:
+    def steps(self, frame: Frame) -> list[int]:
+        """Steps to put noise at, in a model.
+
+        Raises:
+            BadPlan: if there is no such step, or too few of them.
+        """
         if frame.steps < 4:
             raise BadPlan(f"noise needs 4 denoising steps or more to tell early from late, not {frame.steps}")
         wanted = self.at if self.at is not None else np.linspace(0, frame.steps - 1, 6).round().astype(int).tolist()
@@ -113,7 +118,8 @@ class Noise(Experiment):
         )
 
 
-def _step(step: int, *, matched: bool = False, dose: float = 1.0, draw: int = 0) -> Arm:
+def at_step(step: int, *, matched: bool = False, dose: float = 1.0, draw: int = 0) -> Arm:
+    """The arm with noise at one step."""
     labels = Labels("step", matched, dose, draw, step, -1, -1)
     return Arm(labels._asdict(), ({"kind": "noise_at_step", "steps": [step], **_how(labels)},))
 

@@ -10,9 +10,9 @@ Shapes: n samples, F frames, H×W pixels; videos are uint8 `[n, F, H, W, 3]`, re
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from interp.errors import BadInput
 from store.records import Sample
+
+T = TypeVar("T")
 
 FRAMES = 17
 """Video frames of every sample."""
@@ -47,6 +49,24 @@ class WorldScore(NamedTuple):
     """How far the way to it is shown, lawfully, over the frames."""
     overall: float
     """Both together: high only if the answer is right and the way to it is shown."""
+
+
+def in_time(video: NDArray[np.uint8], frames: int) -> NDArray[np.uint8]:
+    """A video shown in `frames` frames from its first to its last, each the nearest in time of its own.
+
+    Scorers compare frames of one number of them. From 9 frames on, the true video of every family keeps its full score
+    on its way to fewer or more frames and back; with 5 the way through a maze is too coarse for its process.
+
+    Args:
+        video: uint8 `[F, H, W, 3]`, 2 frames or more.
+        frames: How many to show, 2 or more.
+
+    Example:
+        >>> in_time(np.arange(3, dtype=np.uint8)[:, None, None, None], 5)[:, 0, 0, 0].tolist()
+        [0, 0, 1, 2, 2]
+    """
+    places = np.arange(frames) * (len(video) - 1) / (frames - 1)
+    return video[places.round().astype(int)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +145,49 @@ class World(ABC):
     def judge(self, sample: Sample, video: NDArray[np.uint8]) -> WorldScore:
         """Score a video that has been checked; see `score`."""
 
+    def twin(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Batch | None:
+        """The same samples as `draw`, each changed a little so that its one answer is another.
+
+        Its prompt is changed, or one thing of its first frame. None where the family has no such change.
+        """
+        return None
+
+    def pairs(
+        self, n: int, *, seed: int = 0, difficulty: str | None = None, split: str = "in_domain"
+    ) -> list[tuple[Sample, Sample]]:
+        """The first `n` samples of a stream, each with its twin: nearly the same question with another answer.
+
+        The label `twin_of` of a twin is the id of the sample that it belongs to. Arguments and errors as in `generate`.
+
+        Raises:
+            BadInput: if the family has no twins.
+
+        Example:
+            >>> from interp.worlds import worlds
+            >>> ((one, twin),) = worlds["grounding"].pairs(1)
+            >>> one.record.prompt, twin.record.prompt
+            ('Put the box around the orange triangle.', 'Put the box around the blue diamond.')
+        """
+        if difficulty is None:
+            return self._in_turn(n, lambda count, level: self.pairs(count, seed=seed, difficulty=level, split=split))
+        of: dict[str, Any] = {"difficulty": difficulty, "split": split}
+        originals = self.generate(n, seed=seed, **of)
+        batch = self.twin(torch.arange(n), seed=seed, **of)
+        if batch is None:
+            raise BadInput(
+                f"{self.name} has no twins, samples that differ little and have another answer; grounding and maze have"
+            )
+        return [
+            (original, _labelled(twin, twin_of=original.id))
+            for original, twin in zip(originals, self.samples(batch, **of), strict=True)
+        ]
+
+    def _in_turn(self, n: int, made: Callable[[int, str], list[T]]) -> list[T]:
+        """`n` of them, the difficulties in turn."""
+        count = len(self.difficulties)
+        per_level = [iter(made(-(-n // count), level)) for level in self.difficulties]
+        return [next(per_level[i % count]) for i in range(n)]
+
     def generate(
         self, n: int, *, seed: int = 0, difficulty: str | None = None, split: str = "in_domain"
     ) -> list[Sample]:
@@ -145,11 +208,7 @@ class World(ABC):
             ['easy', 'medium', 'hard']
         """
         if difficulty is None:
-            per_level = {
-                level: iter(self.generate(-(-n // len(self.difficulties)), seed=seed, difficulty=level, split=split))
-                for level in self.difficulties
-            }
-            return [next(per_level[self.difficulties[i % len(self.difficulties)]]) for i in range(n)]
+            return self._in_turn(n, lambda count, level: self.generate(count, seed=seed, difficulty=level, split=split))
         self.check(difficulty=difficulty, split=split)
         batch = self.draw(torch.arange(n), seed=seed, difficulty=difficulty, split=split)
         return self.samples(batch, difficulty=difficulty, split=split)
@@ -180,3 +239,9 @@ class World(ABC):
         for what, value, known in (("difficulty", difficulty, self.difficulties), ("split", split, SPLITS)):
             if value not in known:
                 raise BadInput(f"{self.name} has no {what} {value!r}; choose one of {', '.join(known)}")
+
+
+def _labelled(sample: Sample, **labels: str) -> Sample:
+    """The same sample with more labels."""
+    record = sample.record.model_copy(update={"labels": {**sample.record.labels, **labels}})
+    return Sample(record, **sample.arrays())  # pyright: ignore[reportArgumentType]

@@ -93,7 +93,19 @@ class SceneWorld(World):
     def draw(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Batch:
         """See `World.draw`."""
         key = self._key(seed=seed, difficulty=difficulty, split=split)
-        scenes = self.scenes(index, key=key, difficulty=difficulty, split=split)
+        return self._drawn(index, key, self.scenes(index, key=key, difficulty=difficulty, split=split))
+
+    def twin_scenes(self, index: Tensor, *, key: int, difficulty: str, split: str) -> Scenes | None:
+        """The scenes of `World.twin`, or None where the family has none."""
+        return None
+
+    def twin(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Batch | None:
+        """See `World.twin`."""
+        key = self._key(seed=seed, difficulty=difficulty, split=split)
+        scenes = self.twin_scenes(index, key=key, difficulty=difficulty, split=split)
+        return None if scenes is None else self._drawn(index, key, scenes)
+
+    def _drawn(self, index: Tensor, key: int, scenes: Scenes) -> SceneBatch:
         chosen = self._chosen(index, key, scenes)
         classes, _ = draw(scenes.backdrop, scenes.sprites.of(chosen))
         return SceneBatch(video=_palette.to_rgb(classes), prompts=scenes.prompts, scenes=scenes, chosen=chosen)

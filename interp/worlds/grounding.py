@@ -1,7 +1,7 @@
 """Grounding: on a blank background, a box slides from the middle onto the thing that the prompt names.
 
 The first frame alone does not tell which one it is: the same picture with another prompt has another answer,
-which is what a swap of activations between two prompts needs.
+which is what a swap of activations between two prompts needs (`World.pairs`).
 """
 
 from __future__ import annotations
@@ -62,12 +62,21 @@ class Grounding(SceneWorld):
 
     def scenes(self, index: Tensor, *, key: int, difficulty: str, split: str) -> Scenes:
         """See `SceneWorld.scenes`."""
+        return self._scenes(index, key=key, difficulty=difficulty, split=split)
+
+    def twin_scenes(self, index: Tensor, *, key: int, difficulty: str, split: str) -> Scenes:
+        """See `SceneWorld.twin_scenes`: the same picture, and the prompt names another thing of it."""
+        return self._scenes(index, key=key, difficulty=difficulty, split=split, twin=True)
+
+    def _scenes(self, index: Tensor, *, key: int, difficulty: str, split: str, twin: bool = False) -> Scenes:
         n, device = len(index), index.device
         things, naming = self._things(index, key=key, difficulty=difficulty, split=split)
         count = things.colour.shape[1]
         u = uniform(stream_key(key, "target"), index, 3)
         target = pick(u[:, 0], count)
         other = (target + 1 + pick(u[:, 1], count - 1)) % count
+        if twin:
+            target, other = other, target
         places = self._places(index, count, key=key)  # [n, T, 2]
         ends = places.gather(1, torch.stack([target, other], dim=1)[..., None].expand(-1, -1, 2))  # [n, A, 2]
         start = torch.full_like(ends, (SIZE - 1) / 2)

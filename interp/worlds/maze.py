@@ -205,6 +205,13 @@ class Maze(World):
         truth = {**truth, "place": truth["other_place"], "length": truth["other_length"], "goal": goal}
         return self._drawn(index, key, truth, split).video
 
+    def twin(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Batch:
+        """See `World.twin`: the same maze under the same prompt, its goal in another room."""
+        self.check(difficulty=difficulty, split=split)
+        key = stream_key(self.name, split, difficulty, seed)
+        truth = self._mazes(index, key, LENGTHS[split][difficulty])
+        return self._drawn(index, key, {**truth, "place": truth["other_place"], "length": truth["other_length"]}, split)
+
     def _drawn(self, index: Tensor, key: int, truth: dict[str, Tensor], split: str) -> Batch:
         """Mazes with their colours and prompts."""
         u = uniform(stream_key(key, "look"), index, 4)

@@ -15,6 +15,7 @@ import interp
 import store
 from interp import batching, capturing, experimenting, intervening, making, scoring
 from interp.batching import TOLERANCE
+from interp.conditions import Condition
 from interp.interventions import (
     Ablate,
     BlockNoise,
@@ -204,7 +205,8 @@ def test_a_batch_begins_where_its_clean_runs_have_kept_enough(model: interp.Mode
 
 
 def test_arms_that_begin_at_one_step_share_batches(model: interp.Model, tmp_path: Path, calls: list[int]) -> None:
-    arms = [intervening.planned(model, [NoiseAtStep(steps=(step,), draw=draw)]) for step in (1, 2) for draw in (0, 1)]
+    changes = [[NoiseAtStep(steps=(step,), draw=draw)] for step in (1, 2) for draw in (0, 1)]
+    arms = [Condition(interventions=intervening.planned(model, one)) for one in changes]
     spec = interp.parse(["latent/full"])
     stores: list[store.ActivationStore] = []
     for name, batch in (("together", 8), ("alone", 1)):

@@ -38,10 +38,10 @@ def plant(
 
 
 def test_it_is_registered_and_documented():
-    assert experiments.names() == ["noise"]
+    assert "noise" in experiments.names()
     assert experiments.get("noise") is Noise
     assert "## `noise`" in DOCS.read_text()
-    with pytest.raises(analyses.UnknownAnalysis, match="there are noise"):
+    with pytest.raises(analyses.UnknownAnalysis, match=r"there are .*noise"):
         experiments.get("nose")
 
 

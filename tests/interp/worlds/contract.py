@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from interp.errors import BadInput
-from interp.worlds import FRAMES, GROUPS, SIZE, SPLITS, World, worlds
+from interp.worlds import FRAMES, GROUPS, SIZE, SPLITS, World, in_time, worlds
 from store.records import Sample, SampleRecord
 from training import tokenizer as words
 
@@ -21,6 +21,8 @@ Video = NDArray[np.uint8]
 PER_CELL = 6
 """Samples of each split and difficulty; `stepscope worlds check` looks at a hundred and more of each family."""
 SEED = 5
+PAIRED = ("grounding", "maze")
+"""Families with twins."""
 
 
 @functools.cache
@@ -114,6 +116,24 @@ class WorldContract:
                 np.testing.assert_array_equal(video[0], sample.first_frame)
                 assert self.world.which(sample, video) == number
                 assert self.overall(sample, video) == 1.0
+
+    def test_twins_differ_in_one_thing_and_answer_otherwise(self) -> None:
+        """A family either has twins in every stream, or says that it has none."""
+        for split in SPLITS:
+            for difficulty in self.world.difficulties:
+                if self.family not in PAIRED:
+                    with pytest.raises(BadInput, match=f"{self.family} has no twins"):
+                        self.world.pairs(2, seed=SEED, difficulty=difficulty, split=split)
+                    continue
+                for one, twin in self.world.pairs(PER_CELL, seed=SEED, difficulty=difficulty, split=split):
+                    assert twin.record.labels["twin_of"] == one.id
+                    assert "twin_of" not in one.record.labels
+                    same_prompt = one.record.prompt == twin.record.prompt
+                    assert same_prompt != np.array_equal(one.first_frame, twin.first_frame)
+                    assert (one.first_frame != twin.first_frame).any(axis=-1).mean() < 0.05
+                    for own, other in ((one, twin), (twin, one)):
+                        assert self.overall(own, truth(own)) == 1.0
+                        assert self.world.score(own, truth(other))["answer"] == 0.0
 
     def test_every_valid_answer_is_drawn_equally_often(self) -> None:
         level = self.world.difficulties[-1]
@@ -217,6 +237,15 @@ class WorldContract:
             for axis in (1, 2):
                 video = (np.roll(video, 1, axis) + 4 * video + np.roll(video, -1, axis)) / 6
             assert self.overall(sample, video.astype(np.uint8)) >= 0.9
+
+    @pytest.mark.parametrize("frames", [9, 25])
+    def test_in_time_the_true_video_is_right_and_a_jump_is_not(self, frames: int) -> None:
+        for sample in self.samples[:2]:
+            told = in_time(truth(sample), frames)
+            assert len(told) == frames
+            assert self.overall(sample, in_time(told, FRAMES)) == 1.0
+            jump = np.where(np.arange(frames)[:, None, None, None] < frames // 2, told[:1], told[-1:])
+            assert self.world.score(sample, in_time(jump, FRAMES))["process"] < 0.1
 
     def test_a_video_of_another_size_is_refused(self) -> None:
         sample = self.samples[0]
