@@ -6,6 +6,7 @@ two little-endian uint64 (offset, length), then the CRC-32C of these as a uint32
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,26 @@ from store.zarr_meta import ArrayMeta
 Part = bytes | memoryview
 
 _AT_ONCE: Final = 8 << 20  # bytes of neighbouring chunks that are fetched by one read
-_PIECE: Final = 1 << 20  # bytes that are read and decoded while they stay in the processor's cache
+_PIECE: Final = 1 << 19  # bytes that are read and decoded while they stay in the processor's cache
+
+
+class _Scratch(threading.local):
+    """Where a thread puts what it reads; kept, since new memory costs as much as reading into it."""
+
+    spare: NDArray[np.uint8] | None = None
+
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        """Memory for one reader at a time; a second one gets its own."""
+        memory, self.spare = self.spare, None
+        return memory if memory is not None and len(memory) >= nbytes else np.empty(max(nbytes, _PIECE), np.uint8)
+
+    def give(self, memory: NDArray[np.uint8]) -> None:
+        """Give it back for the next reader, unless it is larger than most need."""
+        if len(memory) <= 2 * _PIECE:
+            self.spare = memory
+
+
+_scratch = _Scratch()
 
 
 def encode(block: NDArray[Any], meta: ArrayMeta) -> Iterator[Part]:
@@ -117,11 +137,16 @@ class OpenShard:
             return
         row_nbytes = width * self.meta.numpy.itemsize
         step = max(1, _PIECE // row_nbytes)
-        scratch = np.empty((min(step, rows), width), self.meta.numpy)
-        for row in range(0, rows, step):
-            piece = scratch[: min(step, rows - row)]
-            self._read_into(as_bytes(piece), int(self._index[number, 0]) + row * row_nbytes)
-            yield row, piece
+        nbytes = min(step, rows) * row_nbytes
+        memory = _scratch.take(nbytes)
+        scratch = memory[:nbytes].view(self.meta.numpy).reshape(-1, width)
+        try:
+            for row in range(0, rows, step):
+                piece = scratch[: min(step, rows - row)]
+                self._read_into(as_bytes(piece), int(self._index[number, 0]) + row * row_nbytes)
+                yield row, piece
+        finally:
+            _scratch.give(memory)
 
     def fill(self, number: int, out: NDArray[Any]) -> None:
         """One inner chunk as stored, into contiguous `out` of its size.
