@@ -42,7 +42,7 @@ demo: $(STAMP)
 	@$(BIN)/stepscope demo --out $(OUT) $(ARGS)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope $(ARGS)
 
 check: $(STAMP)
 	@failed=0; \
