@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def version(package: str = "stepscope") -> str:
     """The installed version of a distribution, or that it is not installed."""
-    from importlib import metadata  # a tenth of the time that help takes
+    from importlib import metadata  # which help does without
 
     try:
         return metadata.version(package)
