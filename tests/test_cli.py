@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from cyclopts import App
 
 import reports
 import stepscope
@@ -152,11 +154,23 @@ def test_doctor_names_what_shadows_our_packages(tmp_path: Path) -> None:
     assert "shadowed packages: store is" in done.stderr
 
 
-def test_every_command_has_help() -> None:
-    for name in [*stepscope.app, *stepscope.store_app]:
+def commands(app: App) -> dict[str, App]:
+    """Every command at or below an app, by its words."""
+    found: dict[str, App] = {}
+    for name in app:
         if not name.startswith("-"):
-            command = stepscope.app[name] if name in stepscope.app else stepscope.store_app[name]
-            assert command.help, name
+            found[name] = app[name]
+            found |= {f"{name} {word}": command for word, command in commands(app[name]).items()}
+    return found
+
+
+def test_every_command_has_help_and_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    found = commands(stepscope.app)
+    assert {"demo", "store ls", "worlds check", "models info", "experiment early-selection"} <= found.keys()
+    for words, command in found.items():
+        assert command.help, words
+        assert run(*words.split(), "--version") == 0
+        assert capsys.readouterr().out == metadata.version("stepscope") + "\n", words
 
 
 def test_an_unknown_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+LAYERS = ("interp", "store", "analyses", "reports")
 MODEL_SIDE = ("torch", "diffusers", "nnsight", "transformers")
 QUERY_ENGINES = ("duckdb", "zarr", "xarray", "dask", "polars")
 
@@ -37,8 +38,16 @@ def test_importing_the_store_loads_no_query_engine():
     assert loaded_after("import store", QUERY_ENGINES) == []
 
 
-def test_importing_the_command_line_loads_neither():
-    assert loaded_after("import stepscope", MODEL_SIDE + QUERY_ENGINES) == []
+def test_importing_every_command_loads_neither_them_nor_a_layer():
+    statement = "import stepscope\nfor name in stepscope.app:\n    stepscope.app[name]"
+    assert loaded_after(statement, ("stepscope_commands.worlds",)) == ["stepscope_commands.worlds"]
+    assert loaded_after(statement, (*LAYERS, *MODEL_SIDE, *QUERY_ENGINES, "av", "PIL")) == []
+
+
+def test_help_leaves_the_families_alone():
+    statement = "import contextlib, stepscope\nwith contextlib.suppress(SystemExit):\n    stepscope.main(['--help'])"
+    families = tuple(f"stepscope_commands.{name}" for name in ("store", "worlds", "experiment", "models"))
+    assert not set(families).intersection(loaded_after(statement, families))
 
 
 def test_a_loaded_package_is_noticed():
@@ -72,11 +81,13 @@ def test_imports_follow_the_arrows():
         ("analyses", "from diffusers import DiffusionPipeline", "nothing offline knows the model side"),
         ("reports", "import nnsight", "nothing offline knows the model side"),
         ("analyses", "import matplotlib.pyplot", "drawing belongs to reports"),
-        ("reports", "import stepscope", "only the command line knows stepscope.py"),
+        ("reports", "import stepscope_commands", "nothing below knows the command line"),
+        ("interp", "import stepscope", "nothing knows stepscope.py"),
+        ("stepscope_commands", "import stepscope", "nothing knows stepscope.py"),
     ],
 )
 def test_a_planted_import_breaks_its_contract(tmp_path, package, statement, contract):
-    for name in ("interp", "store", "analyses", "reports"):
+    for name in (*LAYERS, "stepscope_commands"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("")
     assert lint(tmp_path).returncode == 0

@@ -63,9 +63,3 @@ def test_info_refuses_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         told = capsys.readouterr().err
         assert line in told
         assert told.count("\n") == 1
-
-
-def test_every_command_has_help() -> None:
-    for name in stepscope.models_app:
-        if not name.startswith("-"):
-            assert stepscope.models_app[name].help, name

@@ -266,17 +266,10 @@ def test_an_unknown_family_is_refused_before_anything_runs() -> None:
         floors.check(["grounding", "chess"], n=1_000_000)
 
 
-def test_the_command_line_leaves_pictures_and_floors_alone_until_they_are_asked_for() -> None:
-    code = "import stepscope, sys; print([name for name in sys.modules if name.startswith(('interp', 'av', 'PIL'))])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "[]"
-
-
-def test_every_command_has_help_and_is_in_the_docs() -> None:
+def test_every_command_is_in_the_docs() -> None:
     docs = (ROOT / "docs" / "worlds.md").read_text()
-    for name in stepscope.worlds_app:
+    for name in stepscope.app["worlds"]:
         if not name.startswith("-"):
-            assert stepscope.worlds_app[name].help, name
             assert f"stepscope worlds {name}" in docs
 
 

@@ -26,10 +26,10 @@ def test_maintenance_runs_as_printed(tmp_path, monkeypatch, capsys):
 
 
 def test_every_command_is_on_the_page():
-    from stepscope import store_app
+    from stepscope import app
 
     page = (DOCS / "maintenance.md").read_text()
-    commands = [name for name in store_app if not name.startswith("-")]
+    commands = [name for name in app["store"] if not name.startswith("-")]
     assert len(commands) >= 7
     assert [name for name in commands if f"| `{name} " not in page] == []
 

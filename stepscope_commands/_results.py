@@ -1,0 +1,61 @@
+"""Results of a store: where they are kept, how one is printed, and the report of all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepscope_commands._printing import print_json, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import analyses
+    import store
+
+
+def kept(path: Path) -> store.ActivationStore:
+    """An existing store in which results can be kept; for reading only where its folder is."""
+    import store
+
+    acts = store.open(path)
+    try:
+        return store.open(path, mode="a")
+    except store.ReadOnlyStore:
+        return acts
+
+
+def print_result(result: analyses.Result, *, json_: bool, rule: str = "") -> None:
+    """A result's verdict, finding and n, or all of its record; `rule` says how the verdict was decided."""
+    if json_:
+        print_json({"result_id": result.id, **result.record.model_dump(mode="json")})
+        return
+    say(f"{result.verdict}: {result.finding}")
+    if rule:
+        say(f"Rule: {rule}")
+    say(f"n = {result.record.n}, result {result.id}")
+
+
+def write_report(
+    acts: store.ActivationStore, out: Path, *, runs: tuple[str, ...] | None = None, where: str | None = None
+) -> Path:
+    """Every analysis that the chosen runs allow, the stored results of experiments, and the page about them."""
+    import analyses
+    import reports
+    from analyses import experiments
+
+    refused: list[Exception] = []
+    stored = [] if runs else [analyses.load(acts, id) for name in experiments.names() for id in acts.result_ids(name)]
+    results: list[analyses.Result] = []
+    mixed = (analyses.MixedRuns,) if stored else ()  # the arms of an experiment, which no analysis averages
+    for name in analyses.names():
+        try:
+            results.append(analyses.run(name, acts, runs=runs, where=where))
+        except (analyses.NoRuns, analyses.UnknownProbeLabel, *mixed) as error:  # it needs what these runs did not keep
+            refused.append(error)
+            say(f"{name}: left out. {error}")
+        else:
+            say(f"{name}: {results[-1].record.finding}")
+    results += stored
+    if not results:
+        raise refused[0]
+    return reports.write(acts, out, results=results, runs=results[0].record.run_ids)
