@@ -80,7 +80,7 @@ def insert(connection: duckdb.DuckDBPyConnection, kind: Kind, paths: Sequence[Pa
         today = Path(folder, "schema.parquet")
         pq.write_table(manifest.SCHEMAS[kind].empty_table(), today)
         listed = ", ".join(quoted(str(path)) for path in (today, *paths))
-        # A file without a whole column is an error, as older results are without `scores`; by name it is not. That costs
+        # A file without a whole column is an error, as older results are without `scores`; by name it is not. It costs
         # a look at each file first, so the many runs go without it.
         by_name = str(kind == "results").lower()
         connection.execute(f"CREATE TEMP VIEW manifests AS FROM read_parquet([{listed}], union_by_name = {by_name})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -177,7 +178,7 @@ def _folders(folder: Path, depth: int = 3) -> Iterator[Path]:
 
 
 def _place(folder: Path) -> Place:
-    return _layout.place_of(folder.absolute().parts)
+    return _layout.place_of(Path(os.path.abspath(folder)).parts)
 
 
 def _is(task: str, asked: str) -> bool:
