@@ -55,10 +55,14 @@ def benchmark(folder: Path, *, samples: int = 2, listed: bool = True) -> Path:
     return folder
 
 
-def run(acts: store.ActivationStore, sample: store.Sample, video: NDArray[np.uint8], *, seed: int = 0) -> str:
-    """A run on a sample that made this video; its id."""
+def run(
+    acts: store.ActivationStore, sample: store.Sample, video: NDArray[np.uint8], *, seed: int = 0, **changes: Any
+) -> str:
+    """A run on a sample that made this video; its id. With a `parent_id`, it is one that was intervened in."""
     sample_id = acts.put_sample(sample)
-    with acts.begin_run(small.run(seed, sample_id=sample_id), small.PROVENANCE) as writer:
+    if "parent_id" in changes:
+        changes |= {"interventions": ({"kind": "noise_at_step"},)}
+    with acts.begin_run(small.run(seed, sample_id=sample_id, **changes), small.PROVENANCE) as writer:
         dims = ("frame", "y", "x", "channel")
         writer.add_array("output", "pixels", dims=dims, shape=video.shape, dtype="uint8", coords={}, profile="compact")
         writer.write("output", "pixels", {}, video)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,26 @@ def test_two_files_that_contradict_each_other_are_refused(acts: store.Activation
     with pytest.raises(BadInput, match=r"differ in the score of .*--results"):
         vbvr.bring(acts, out)
     assert vbvr.bring(acts, out, results=sorted((out / "scores").glob("*_vbvr_*"))).new == 8
+
+
+def test_the_queries_of_the_docs_answer(acts: store.ActivationStore, out: Path) -> None:
+    planted.kit(out)
+    vbvr.bring(acts, out)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "vbvr.md").read_text()
+    (block,) = re.findall(r"^```sql\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    beyond, costs = (query for query in block.split(";") if query.strip())
+    rows = acts.sql(beyond).fetchall()
+    assert [row[2:4] + row[5:] for row in rows] == [(4, 0.5, 1.0)] * 2
+    assert all(0.3 < row[4] <= 0.5 for row in rows)
+    assert acts.sql(costs).fetchall() == []
+    clean = acts.run(acts.run_ids("seed = 0")[0]).run
+    sample = acts.sample(clean.sample_id)
+    changed = planted.run(acts, sample, planted.film(end=planted.RED), seed=0, parent_id=clean.id)
+    vbvr.export(out, acts=acts)
+    planted.kit(out)
+    vbvr.bring(acts, out)
+    assert acts.run(changed).run.parent_id == clean.id
+    assert [row[1:] for row in acts.sql(costs).fetchall()] == [(1, 1.0)]
 
 
 def test_an_export_without_scores_says_what_to_do(acts: store.ActivationStore, out: Path, tmp_path: Path) -> None:
