@@ -48,6 +48,7 @@ app.command(
     name="models",
     help="See which models can be traced, and what capturing one would cost.",
 )
+app.command("stepscope_commands.vbvr:app", name="vbvr", help="Exchange samples, videos and scores with VBVR-Bench.")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,17 +8,16 @@ from __future__ import annotations
 import tempfile
 import textwrap
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import av
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 from numpy.typing import NDArray
 
+from interp import videos
 from interp.errors import BadInput
 from interp.worlds import worlds
 from store.records import Sample
@@ -98,10 +97,10 @@ def sheet(samples: Sequence[Sample]) -> PIL.Image.Image:
 
 def _rows(sample: Sample) -> NDArray[np.uint8]:
     """One row for each valid answer, uint8 `[k·(H + GAP), F·(W + GAP), 3]`."""
-    videos = sample.answer_videos
-    assert videos is not None
-    framed = np.full((*videos.shape[:2], videos.shape[2] + GAP, videos.shape[3] + GAP, 3), PAPER, np.uint8)
-    framed[:, :, GAP // 2 : -GAP // 2, GAP // 2 : -GAP // 2] = videos
+    answers = sample.answer_videos
+    assert answers is not None
+    framed = np.full((*answers.shape[:2], answers.shape[2] + GAP, answers.shape[3] + GAP, 3), PAPER, np.uint8)
+    framed[:, :, GAP // 2 : -GAP // 2, GAP // 2 : -GAP // 2] = answers
     return np.concatenate([np.concatenate(list(row), axis=1) for row in framed])
 
 
@@ -127,11 +126,4 @@ def film(video: NDArray[np.uint8], path: Path) -> None:
         video: uint8 `[F, H, W, 3]`.
         path: File to write; its ending names the container.
     """
-    large = video.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "12"})
-        stream.height, stream.width = large.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in large:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    videos.write(video.repeat(SCALE, axis=1).repeat(SCALE, axis=2), path, fps=FPS)

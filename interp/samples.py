@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
+from numpy.typing import NDArray
 
-from interp.errors import BadInput
+from interp.errors import BadInput, first_line
 from store.records import Sample, SampleRecord
 
 
@@ -23,11 +25,28 @@ def custom_sample(image: Path, *, prompt: str, negative_prompt: str = "") -> Sam
         BadInput: if the file is missing or is not a picture.
     """
     try:
-        with PIL.Image.open(image) as opened:
-            pixels = np.array(opened.convert("RGB"))
+        pixels = picture(image, name=f"the first frame {image}")
     except FileNotFoundError:
         raise BadInput(f"no first frame at {image}: give --image an existing picture") from None
-    except (OSError, PIL.Image.DecompressionBombError) as error:
-        raise BadInput(f"cannot read the first frame {image}: {error}") from error
     record = SampleRecord(family="custom", prompt=prompt, negative_prompt=negative_prompt)
     return Sample(record, first_frame=pixels)
+
+
+def picture(source: Path | BytesIO, *, name: str) -> NDArray[np.uint8]:
+    """The pixels of a picture file, uint8 `[H, W, 3]`.
+
+    Args:
+        source: Any format that Pillow reads.
+        name: What an error calls it.
+
+    Raises:
+        BadInput: if it is no picture.
+        FileNotFoundError: if it is missing.
+    """
+    try:
+        with PIL.Image.open(source) as opened:
+            return np.array(opened.convert("RGB"))
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:  # Pillow's for broken files
+        raise BadInput(f"cannot read {name}: {first_line(error)}") from error

@@ -20,6 +20,7 @@ from stepscope_commands._options import (
     Into,
     Model,
     Pixels,
+    Samples,
     Seeds,
     Split,
     Steps,
@@ -43,7 +44,8 @@ class Generation:
     """What the runs of an experiment are made of."""
 
     into: Into
-    world: Annotated[str, Parameter(help="Task family to draw samples from.")]
+    world: Annotated[str | None, Parameter(help="Task family to draw samples from.")] = None
+    samples: Samples = None
     n: Annotated[int, Parameter(help="Samples.")] = 8
     world_seed: WorldSeed = 0
     difficulty: Difficulty = None
@@ -105,9 +107,21 @@ def conduct(asked: Experiment, of: Generation, *, json_: bool) -> None:
 
 
 def _samples(asked: Experiment, of: Generation) -> list[store.Sample]:
-    """The samples of a world, each followed by its twin where the experiment compares twins."""
+    """The samples of a world or a folder, each followed by its twin where the experiment compares twins."""
     import interp
+    from interp import vbvr
 
+    if (of.world is None) == (of.samples is None):
+        raise interp.BadInput(
+            f"an experiment needs samples: give either --world ({', '.join(interp.worlds.names())}) or --samples FOLDER"
+        )
+    if of.world is None:
+        assert of.samples is not None
+        if asked.twins:
+            raise interp.BadInput(
+                f"{asked.name} compares twins, which a folder of samples does not have: give --world grounding or maze"
+            )
+        return list(vbvr.samples(of.samples, n=of.n))
     world = interp.worlds[of.world]
     drawn: Any = {"seed": of.world_seed, "difficulty": of.difficulty, "split": of.split}
     if asked.twins:

@@ -19,6 +19,10 @@ Where = Annotated[
 ]
 
 # Of samples.
+Samples = Annotated[
+    Path | None,
+    Parameter(help="Folder in VBVR-Bench's layout instead of a world: a benchmark, or a split, task or sample of it."),
+]
 WorldSeed = Annotated[int, Parameter(help="Stream of samples to draw from.")]
 Difficulty = Annotated[str | None, Parameter(help="Difficulty of the samples; all in turn if not given.")]
 Split = Annotated[str, Parameter(help="in_domain or out_of_domain.")]

@@ -20,6 +20,7 @@ from stepscope_commands._options import (
     Model,
     Pixels,
     Revision,
+    Samples,
     Seeds,
     Split,
     Steps,
@@ -38,7 +39,8 @@ def capture(
     into: Into,
     model: Model = "tinywan",
     world: Annotated[str | None, Parameter(help="Task family to draw samples from.")] = None,
-    n: Annotated[int, Parameter(help="Samples to draw from the world.")] = 1,
+    samples: Samples = None,
+    n: Annotated[int, Parameter(help="Samples to draw from the world, or to take from the folder.")] = 1,
     world_seed: WorldSeed = 0,
     difficulty: Difficulty = None,
     split: Split = "in_domain",
@@ -99,8 +101,9 @@ def capture(
     import interp
     from interp import batching, catalogue, executors, intervening
 
-    samples = _samples(
+    questions = _samples(
         world=world,
+        folder=samples,
         n=n,
         seed=world_seed,
         difficulty=difficulty,
@@ -124,7 +127,7 @@ def capture(
     asked |= {"height": height, "width": width, "frames": frames}
     sketch = catalogue.skeleton(model, dtype=kind, revision=revision)
     foreseen = interp.foresee(
-        sketch, samples, wanted, into=into, seeds=chosen, settings=sketch.settings(**asked), count=dry_run
+        sketch, questions, wanted, into=into, seeds=chosen, settings=sketch.settings(**asked), count=dry_run
     )
     if dry_run and not changes:  # whether a change has a place, its donors say, for whom the weights are compared
         print_forecast(foreseen, into=into, runs_on=runs_on, dtype=kind)
@@ -146,12 +149,13 @@ def capture(
         loaded.recipe |= {"offload": offload, "device": device}
     settings = loaded.settings(**asked)
     how: dict[str, Any] = {"into": into, "seeds": chosen, "settings": settings, "executor": executor, "batch": batch}
-    make(loaded, samples, wanted, **how, dry_run=dry_run, changes=changes)
+    make(loaded, questions, wanted, **how, dry_run=dry_run, changes=changes)
 
 
 def _samples(
     *,
     world: str | None,
+    folder: Path | None,
     n: int,
     seed: int,
     difficulty: str | None,
@@ -162,12 +166,15 @@ def _samples(
 ) -> list[store.Sample]:
     """The samples that the options of `capture` ask for."""
     import interp
+    from interp import vbvr
 
-    if (world is None) == (image is None):
+    if sum(one is not None for one in (world, folder, image)) != 1:
         raise interp.BadInput(
             "capture needs samples: give either --world "
-            f"({', '.join(interp.worlds.names())}) or --image FILE with --prompt"
+            f"({', '.join(interp.worlds.names())}), --samples FOLDER, or --image FILE with --prompt"
         )
+    if folder is not None:
+        return list(vbvr.samples(folder, n=n))
     if world is not None:
         return interp.worlds[world].generate(n, seed=seed, difficulty=difficulty, split=split)
     assert image is not None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # readers' libraries: a node that only writes need not have t
     import xarray as xr
 
     from store.query import Params
-    from store.results import ResultEntry
+    from store.results import ResultEntry, RunScores
 
 Mode = Literal["r", "a"]
 """`r` reads an existing store, `a` also writes and makes the store where there is none."""
@@ -152,18 +152,22 @@ class ActivationStore(Asking):
         """Whether the result is stored; see `ResultRecord.make_id`."""
         return self._layout.has("results", result_id)
 
-    def save_result(self, record: ResultRecord, data: xr.Dataset, provenance: Provenance) -> str:
+    def save_result(
+        self, record: ResultRecord, data: xr.Dataset, provenance: Provenance, *, scores: RunScores | None = None
+    ) -> str:
         """Store what an analysis found, if it is not there yet; its id either way.
 
         Args:
             record: What was found.
             data: The numbers behind it; attributes must be JSON.
             provenance: Where and when it was computed.
+            scores: What a scorer said later of runs that are stored: rows of the view `scores`, beside those that the
+                runs were committed with.
         """
         from store import results
 
         self._check_writable()
-        return results.save(self._layout, record, data, provenance)
+        return results.save(self._layout, record, data, provenance, scores)
 
     # ---- reading
 

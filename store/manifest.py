@@ -48,6 +48,7 @@ _STEP = pa.struct(
     {"step": _int, "timestep": _real, "sigma": _real, "sigma_next": _real, "expert": _text, "guidance": _real}
 )
 _SCORE = pa.struct({"scorer": _text, "metric": _text, "value": _real, "step": _int})
+_RUN_SCORE = pa.struct({"run_id": _text, "scorer": _text, "metric": _text, "value": _real, "step": _int})
 _TOKEN_STATS = pa.struct(
     {
         **{"site": _text, "branch": _text, "step": _int, "layer": _int, "frame": _int},
@@ -84,7 +85,7 @@ SCHEMAS: dict[Kind, pa.Schema] = {
         {
             **{"result_id": _text, "analysis": _text, "version": _int, "verdict": _text, "finding": _text, "n": _int},
             **{"run_ids": _texts, "params": _text, "summary": _text, "started": _text, "provenance": _text},
-            **{"files": _FILES},
+            **{"files": _FILES, "scores": pa.list_(_RUN_SCORE)},
             **_COMMON,
         }
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from zarr.storage import MemoryStore
 from store import files, manifest
 from store.errors import DamagedArray
 from store.layout import Draft, Layout
-from store.records import Provenance, ResultRecord
+from store.records import Provenance, ResultRecord, Score
 
 
 class ResultEntry(NamedTuple):
@@ -28,7 +29,13 @@ class ResultEntry(NamedTuple):
     """Its numbers, read when they are used."""
 
 
-def save(layout: Layout, record: ResultRecord, data: xr.Dataset, provenance: Provenance) -> str:
+RunScores = Mapping[str, Sequence[Score]]
+"""Scores by the id of the run that they are about."""
+
+
+def save(
+    layout: Layout, record: ResultRecord, data: xr.Dataset, provenance: Provenance, scores: RunScores | None = None
+) -> str:
     """Store a result unless it is there; its id either way."""
     id = record.id
     if layout.has("results", id):
@@ -36,7 +43,8 @@ def save(layout: Layout, record: ResultRecord, data: xr.Dataset, provenance: Pro
     draft = Draft(layout, "results", id)
     try:
         written = _write(draft.path, data)
-        draft.publish(manifest.encode("results", _row(record, provenance, draft, written)))
+        row = _row(record, provenance, draft, written) | {"scores": _score_rows(scores or {})}
+        draft.publish(manifest.encode("results", row))
     except BaseException:
         draft.discard()
         raise
@@ -106,3 +114,7 @@ def _row(record: ResultRecord, provenance: Provenance, draft: Draft, written: ma
         "files": manifest.file_rows(written),
         "metadata": [],
     }
+
+
+def _score_rows(scores: RunScores) -> list[dict[str, object]]:
+    return [{"run_id": run_id, **score.model_dump()} for run_id, given in scores.items() for score in given]

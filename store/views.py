@@ -14,56 +14,51 @@ from store import manifest
 from store.layout import Kind
 from store.records import FORMAT
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Raised when the tables below change: an index of another version is made again."""
 
-TABLES: Final[dict[str, tuple[Kind, str]]] = {
-    "runs": (
-        "runs",
-        """run_id, sample_id, model, revision, weight_hash, pipeline, dtype, seed, steps, guidance, height, width,
-        frames, scheduler, interventions, capture, parent_id, try_cast(started AS TIMESTAMP) AS started, seconds,
+TABLES: Final[dict[str, dict[Kind, str]]] = {
+    "runs": {
+        "runs": """run_id, sample_id, model, revision, weight_hash, pipeline, dtype, seed, steps, guidance, height,
+        width, frames, scheduler, interventions, capture, parent_id, try_cast(started AS TIMESTAMP) AS started, seconds,
         git_commit, git_dirty, device, host, nbytes, stored, path, record FROM manifests""",
-    ),
-    "samples": (
-        "samples",
-        """sample_id, family, difficulty, split, prompt, negative_prompt, answers, labels, has_video FROM manifests""",
-    ),
-    "steps": (
-        "runs",
-        """run_id, s.step, s.timestep, s.sigma, s.sigma_next, s.expert, s.guidance
+    },
+    "samples": {
+        "samples": """sample_id, family, difficulty, split, prompt, negative_prompt, answers, labels, has_video
+        FROM manifests""",
+    },
+    "steps": {
+        "runs": """run_id, s.step, s.timestep, s.sigma, s.sigma_next, s.expert, s.guidance
         FROM (SELECT run_id, unnest(trajectory) AS s FROM manifests)""",
-    ),
-    "arrays": (
-        "runs",
-        """run_id, a.site, a.reduction, a.dims, a.shape, a.dtype, a.nbytes, a.stored, len(a.shards) AS files,
+    },
+    "arrays": {
+        "runs": """run_id, a.site, a.reduction, a.dims, a.shape, a.dtype, a.nbytes, a.stored, len(a.shards) AS files,
         coalesce(a.encoding, 'exact') AS encoding
         FROM (SELECT run_id, unnest(arrays) AS a FROM manifests)""",
-    ),
-    "token_stats": (
-        "runs",
-        """run_id, t.site, t.branch, t.step, t.layer, t.frame, t.mean, t.std, t.max, t.p99
+    },
+    "token_stats": {
+        "runs": """run_id, t.site, t.branch, t.step, t.layer, t.frame, t.mean, t.std, t.max, t.p99
         FROM (SELECT run_id, unnest(token_stats) AS t FROM manifests)""",
-    ),
-    "scores": (
-        "runs",
-        """run_id, s.scorer, s.metric, s.value, s.step FROM (SELECT run_id, unnest(scores) AS s FROM manifests)""",
-    ),
-    "results": (
-        "results",
-        """result_id, analysis, version, verdict, finding, n, run_ids, params, summary,
+    },
+    "scores": {
+        "runs": """run_id, s.scorer, s.metric, s.value, s.step, NULL::VARCHAR AS result_id
+        FROM (SELECT run_id, unnest(scores) AS s FROM manifests)""",
+        "results": """s.run_id, s.scorer, s.metric, s.value, s.step, result_id
+        FROM (SELECT result_id, unnest(scores) AS s FROM manifests)""",
+    },
+    "results": {
+        "results": """result_id, analysis, version, verdict, finding, n, run_ids, params, summary,
         try_cast(started AS TIMESTAMP) AS started, path FROM manifests""",
-    ),
+    },
 }
-"""The public views: of which kind of manifest each is made, and how."""
-
-"""Of which kind of manifest each view is made, and how."""
+"""The public views: of which kinds of manifest each is made, and how."""
 
 VIEWS: Final = tuple(TABLES)
 
 
 def of(kind: Kind) -> list[tuple[str, str]]:
     """Tables made of one kind's manifests, with what they select from `manifests`."""
-    return [(table, columns) for table, (source, columns) in TABLES.items() if source == kind]
+    return [(table, sources[kind]) for table, sources in TABLES.items() if kind in sources]
 
 
 def create(connection: duckdb.DuckDBPyConnection, kind: Kind) -> None:
@@ -81,11 +76,14 @@ def insert(connection: duckdb.DuckDBPyConnection, kind: Kind, paths: Sequence[Pa
         duckdb.Error: one of them cannot be read, or has a newer format.
     """
     with tempfile.TemporaryDirectory() as folder:
-        # DuckDB reads all files with the schema of the first: older manifests lack columns, which are then NULL.
+        # DuckDB reads all files with the schema of the first: what older manifests lack inside a column is then NULL.
         today = Path(folder, "schema.parquet")
         pq.write_table(manifest.SCHEMAS[kind].empty_table(), today)
         listed = ", ".join(quoted(str(path)) for path in (today, *paths))
-        connection.execute(f"CREATE TEMP VIEW manifests AS FROM read_parquet([{listed}])")
+        # A file without a whole column is an error, as older results are without `scores`; by name it is not. It costs
+        # a look at each file first, so the many runs go without it.
+        by_name = str(kind == "results").lower()
+        connection.execute(f"CREATE TEMP VIEW manifests AS FROM read_parquet([{listed}], union_by_name = {by_name})")
         newest = connection.execute("SELECT max(format) FROM manifests").fetchall()[0][0]
         if newest > FORMAT:
             raise duckdb.Error(f"format {newest}")
@@ -98,7 +96,9 @@ def remove(connection: duckdb.DuckDBPyConnection, kind: Kind, ids: Sequence[str]
     """Remove the rows of some manifests from the tables of their kind."""
     if ids:
         for table, _ in of(kind):
-            connection.execute(f"DELETE FROM {table} WHERE {kind[:-1]}_id IN (SELECT unnest(?))", [ids])
+            # Scores that a result gave to a run go with the result.
+            own = " AND result_id IS NULL" if kind == "runs" and "results" in TABLES[table] else ""
+            connection.execute(f"DELETE FROM {table} WHERE {kind[:-1]}_id IN (SELECT unnest(?)){own}", [ids])
 
 
 def quoted(text: str) -> str:

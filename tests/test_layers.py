@@ -46,7 +46,7 @@ def test_importing_every_command_loads_neither_them_nor_a_layer():
 
 def test_help_leaves_the_families_alone():
     statement = "import contextlib, stepscope\nwith contextlib.suppress(SystemExit):\n    stepscope.main(['--help'])"
-    families = tuple(f"stepscope_commands.{name}" for name in ("store", "worlds", "experiment", "models"))
+    families = tuple(f"stepscope_commands.{name}" for name in ("store", "worlds", "experiment", "models", "vbvr"))
     assert not set(families).intersection(loaded_after(statement, families))
 
 

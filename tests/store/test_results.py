@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 
@@ -83,3 +84,50 @@ def test_a_missing_file_is_an_error(acts):
 def test_an_unknown_result_is_named(acts):
     with pytest.raises(store.ResultNotFound, match="no result"):
         acts.result("0" * 16)
+
+
+# ---- scores that come later
+
+
+def test_scores_of_a_result_stand_beside_those_of_the_run(acts):
+    with acts.begin_run(small.run(1), small.PROVENANCE) as writer:
+        small.write_energy(writer, 1)
+        writer.set_steps(small.infos(2))
+        writer.add_scores([store.Score(scorer="maze", metric="answer", value=1.0)])
+        run_id = writer.commit(1.0)
+    asked = "SELECT scorer, metric, value, step, result_id FROM scores WHERE run_id = ? ORDER BY scorer"
+    own = ("maze", "answer", 1.0, None, None)
+    assert acts.sql(asked, [run_id]).fetchall() == [own]
+    given = {run_id: [store.Score(scorer="outside", metric="score", value=0.25)]}
+    id = acts.save_result(RECORD.replaced(run_ids=(run_id,)), data(), small.PROVENANCE, scores=given)
+    both = [own, ("outside", "score", 0.25, None, id)]
+    assert acts.sql(asked, [run_id]).fetchall() == both
+    assert store.open(acts.path).sql(asked, [run_id]).fetchall() == both
+    acts.reindex()
+    assert acts.sql(asked, [run_id]).fetchall() == both
+    assert acts.run(run_id).scores == (store.Score(scorer="maze", metric="answer", value=1.0),)
+
+
+def test_scores_go_with_the_manifest_that_brought_them(acts):
+    run_id = small.commit(acts, 1)
+    given = {run_id: [store.Score(scorer="outside", metric="score", value=0.25)]}
+    id = acts.save_result(RECORD.replaced(run_ids=(run_id,)), data(), small.PROVENANCE, scores=given)
+    acts.reindex()
+    assert acts.sql("SELECT value FROM scores").fetchall() == [(0.25,)]
+    (acts.path / "manifests" / "runs" / f"{run_id}.parquet").unlink()
+    assert acts.sql("SELECT value FROM scores").fetchall() == [(0.25,)]
+    assert acts.sql("SELECT value FROM scores JOIN runs USING (run_id)").fetchall() == []
+    (acts.path / "manifests" / "results" / f"{id}.parquet").unlink()
+    assert acts.sql("SELECT value FROM scores").fetchall() == []
+
+
+def test_results_of_before_there_were_scores_are_read(acts):
+    """A manifest without the column, as an older stepscope wrote it, among newer ones."""
+    run_id = small.commit(acts, 1)
+    old = acts.save_result(RECORD, data(), small.PROVENANCE)
+    path = acts.path / "manifests" / "results" / f"{old}.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["scores"]), path)
+    given = {run_id: [store.Score(scorer="outside", metric="score", value=0.25)]}
+    new = acts.save_result(RECORD.replaced(run_ids=(run_id,)), data(), small.PROVENANCE, scores=given)
+    assert acts.sql("SELECT result_id FROM scores").fetchall() == [(new,)]
+    assert set(acts.results()) == {old, new}

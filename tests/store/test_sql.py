@@ -62,7 +62,7 @@ def test_every_view_answers(acts):
     assert rows("SELECT family, answers, labels->>'goal', has_video FROM samples") == [("maze", 2, "[1,2]", True)]
     assert rows("SELECT step, sigma, expert FROM steps") == [(0, 1.0, "transformer"), (1, 0.5, "transformer_2")]
     assert rows("SELECT site, reduction, shape, files FROM arrays") == [("resid_post", "energy", [2, 1, 2, 3, 4, 4], 4)]
-    assert rows("SELECT * FROM scores") == [(id, "maze", "answer", 0.5, 1)]
+    assert rows("SELECT * FROM scores") == [(id, "maze", "answer", 0.5, 1, None)]
     assert rows("SELECT count(*) FROM token_stats JOIN runs USING (run_id)") == [(12,)]
     assert rows("FROM results") == []
 
