@@ -375,6 +375,34 @@ def experiment_patch(
     _experiment(asked, of, json_=json_)
 
 
+@experiment_app.command(name="attribution")
+def experiment_attribution(
+    *,
+    of: Annotated[Generation, Parameter(name="*")],
+    site: Annotated[
+        list[str] | None, Parameter(negative="", help="Site to patch; repeatable; resid_post, attn_out and mlp_out.")
+    ] = None,
+    part: Annotated[
+        list[str] | None, Parameter(negative="", help="Region: whole, target or background; repeatable; all.")
+    ] = None,
+    layer_blocks: Annotated[int, Parameter(help="Blocks of layers.")] = 4,
+    windows: Windows = None,
+    keep: Keep = True,
+    json_: Json = False,
+) -> None:
+    """The cheap version of `patch`: gradients foretell what each patch recovers; held against the real patches."""
+    from analyses import experiments
+
+    asked = experiments.Attribution(
+        sites=experiments.Attribution.sites if site is None else tuple(site),
+        parts=experiments.Attribution.parts if part is None else tuple(part),
+        layer_blocks=layer_blocks,
+        windows=_windows(windows),
+        keep=keep,
+    )
+    _experiment(asked, of, json_=json_)
+
+
 @experiment_app.command(name="ensemble")
 def experiment_ensemble(
     *,
@@ -910,7 +938,8 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     import interp
     import store
     from analyses.experiments import Frame
-    from interp import batching, conditions, executors, experimenting
+    from analyses.experiments.attribution import TOKENS
+    from interp import attribution, batching, conditions, executors, experimenting
 
     drawn: Any = {"seed": of.world_seed, "difficulty": of.difficulty, "split": of.split}
     if asked.twins:
@@ -951,6 +980,12 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
     given = asked.given(acts, first.clean.runs, frame)
     todo = programme(arms=_conditions(arms, given))
     sys.stderr.write(f"{todo}; sampled with {settings.scheduler}\n")
+    pairs = [attribution.Asked(*one) for one in asked.sought(first.clean.runs, frame)]
+    beside = attribution.programme(model, pairs, into=acts, analysis=TOKENS)
+    if pairs:
+        sys.stderr.write(f"{beside}\n")
+    if beside.missing and of.executor != "local":  # the weights that this process holds are only compared
+        raise interp.BadInput(f"gradients are taken in one process, not by {of.executor}; ask for --executor local")
     if of.batch > 1:
         calls = experimenting.calls(model, todo, batch=of.batch)
         sys.stderr.write(f"{batching.told(model, len(todo.missing), size=of.batch, calls=calls)}\n")
@@ -962,6 +997,7 @@ def _experiment(asked: Experiment, of: Generation, *, json_: bool) -> None:
         assert given is not None
         todo = programme(arms=_conditions(arms, given))
     conduct(todo)
+    attribution.conduct(model, beside, into=acts, progress=True)
     result = asked.compare(acts, runs=todo.run_ids)
     if json_:
         _print_json({"result_id": result.id, **result.record.model_dump(mode="json")})

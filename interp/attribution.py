@@ -60,8 +60,8 @@ class Asked(NamedTuple):
         return {
             "receiver": self.run.id,
             "donor": self.donor.id,
-            "sites": sorted(self.sites),
-            "steps": sorted(self.steps),
+            "sites": [*sorted(self.sites)],
+            "steps": [*sorted(self.steps)],
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -26,20 +26,13 @@ SITES = ("resid_post", "attn_out", "mlp_out")
 STEPS = 4
 
 
-class Pair:
-    """Two stored clean runs of a tiny pipeline with guidance and two experts."""
+class Pair(NamedTuple):
+    """Two stored clean runs."""
 
-    def __init__(
-        self, folder: Path, keep: tuple[str, ...], *, norm: bool = True, pipeline: Any = None, **asked: Any
-    ) -> None:
-        self.model = interp.load(tiny.pipeline(experts=2) if pipeline is None else pipeline)
-        if not norm:
-            for denoiser in self.model.adapter.denoisers().values():
-                denoiser.norm_out = torch.nn.Identity()
-        self.acts = store.open(folder, mode="a")
-        settings = self.model.settings(**{**SETTINGS, **asked})
-        done = interp.capture(self.model, [tiny.sample(), OTHER], interp.parse(keep), into=self.acts, settings=settings)
-        self.run, self.donor = (self.acts.run(id).run for id in done.run_ids)
+    model: interp.Model
+    acts: store.ActivationStore
+    run: store.Run
+    donor: store.Run
 
     def asked(self, **changes: Any) -> Asked:
         return Asked(self.run, self.donor, SITES, tuple(range(STEPS)))._replace(**changes)
@@ -50,10 +43,24 @@ class Pair:
         )
 
 
+def captured(folder: Path, model: interp.Model, keep: tuple[str, ...], samples: Any, **asked: Any) -> Pair:
+    """Two clean runs, the second of which donates."""
+    acts = store.open(folder, mode="a")
+    settings = model.settings(**asked)
+    done = interp.capture(model, samples, interp.parse(keep), into=acts, settings=settings)
+    return Pair(model, acts, *(acts.run(id).run for id in done.run_ids))
+
+
+def tiny_pair(folder: Path, keep: tuple[str, ...], *, pipeline: Any = None, **asked: Any) -> Pair:
+    """Of a pipeline with random weights and guidance, by default with two experts."""
+    model = interp.load(tiny.pipeline(experts=2) if pipeline is None else pipeline)
+    return captured(folder, model, keep, [tiny.sample(), OTHER], **{**SETTINGS, **asked})
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     states = tuple(f"{site}/full@branches=cond,uncond" for site in SITES)
-    return Pair(tmp_path_factory.mktemp("attribution") / "acts", ("latent/full", "x0_hat/full", *states))
+    return tiny_pair(tmp_path_factory.mktemp("attribution") / "acts", ("latent/full", "x0_hat/full", *states))
 
 
 class Steps:
@@ -124,7 +131,7 @@ def moved(
     token: tuple[int, int, int] | None = None,
 ) -> float:
     """The metric of a step after going a share of the way to the donor at one place, in both branches."""
-    needs = attribution._needs(pair.model, pair.asked(sites=(site,)))
+    needs = attribution._needs(pair.model, pair.asked(sites=(site,), steps=(step,)))
     (given,) = attribution.donors.provide([(pair.run, needs)], pair.model, pair.acts)
 
     def change(value: torch.Tensor, where: Where) -> torch.Tensor:
@@ -155,7 +162,7 @@ def test_it_is_the_slope_towards_the_donor(pair: Pair, site: str, layer: int, st
 )
 def test_other_families_have_it_too(build: Any, tmp_path: Path) -> None:
     """Both branches in one forward, packed latents, text beside the video, a process that is no flow."""
-    pair = Pair(tmp_path / "acts", ("latent/full", "resid_post/full@layers=0@steps=1"), pipeline=build(), width=64)
+    pair = tiny_pair(tmp_path / "acts", ("latent/full",), pipeline=build(), width=64)
     towards = pair.towards()
     asked = pair.asked(sites=("resid_post",), steps=(1,))
     found = attribution.attributed(pair.model, asked, pair.acts, towards=towards)["attribution"]
@@ -165,7 +172,10 @@ def test_other_families_have_it_too(build: Any, tmp_path: Path) -> None:
 
 def test_where_the_rest_is_linear_it_is_the_whole_effect(tmp_path: Path) -> None:
     """Behind the last block a norm and a projection follow; without the norm, a patch there acts linearly."""
-    pair = Pair(tmp_path / "acts", ("latent/full", "resid_post/full@branches=cond,uncond"), norm=False)
+    pipeline = tiny.pipeline(experts=2)
+    for denoiser in (pipeline.transformer, pipeline.transformer_2):
+        denoiser.norm_out = torch.nn.Identity()
+    pair = tiny_pair(tmp_path / "acts", ("latent/full",), pipeline=pipeline)
     towards = pair.towards()
     found = attribution.attributed(pair.model, pair.asked(sites=("resid_post",)), pair.acts, towards=towards)
     first_order = found["attribution"].sel(layer=2).sum(("branch", "frame", "y", "x")).to_numpy()[:, 0]
@@ -218,3 +228,14 @@ def test_what_is_not_there_is_refused_before_anything_runs(pair: Pair) -> None:
     ):
         with pytest.raises(interp.InterpError, match=words):
             attribution.programme(pair.model, [pair.asked(**changes)], into=pair.acts, analysis="tokens")
+
+
+def test_on_tinywan_a_small_step_towards_the_twin_agrees(tmp_path: Path) -> None:
+    (twins,) = interp.worlds["grounding"].pairs(1, seed=0, difficulty="easy")
+    model = interp.load("tinywan", scheduler="euler")
+    pair = captured(tmp_path / "acts", model, ("latent/full",), twins, steps=2, guidance=1)
+    towards = pair.towards()
+    asked = pair.asked(sites=("resid_post",), steps=(0,))
+    found = attribution.attributed(pair.model, asked, pair.acts, towards=towards)["attribution"]
+    ends = [moved(pair, "resid_post", 6, 0, share, towards) for share in (-0.01, 0.01)]
+    assert float(found.sel(layer=6).sum()) == pytest.approx((ends[1] - ends[0]) / 0.02, rel=1e-2)
