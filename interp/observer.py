@@ -348,9 +348,11 @@ class Observer:
             expert=self._forward.expert,
             guidance=self._adapter.guidance(self._settings, self._forward.expert),
         )
-        sample, guided = self._adapter.given(given["sample"], given["model_output"], self._geometry, self._forward)
-        predicted = {**self._predicted, "guided": guided}
-        velocity = {branch: level.velocity(sample, value) for branch, value in predicted.items()}
+        # Where the step has a graph, a view that is taken without autograd would be cut from it.
+        with torch.set_grad_enabled(given["model_output"].requires_grad):
+            sample, guided = self._adapter.given(given["sample"], given["model_output"], self._geometry, self._forward)
+            predicted = {**self._predicted, "guided": guided}
+            velocity = {branch: level.velocity(sample, value) for branch, value in predicted.items()}
         self._over = StepValues(info, sample, velocity, level.signal)
         return self._over
 

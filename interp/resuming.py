@@ -93,6 +93,19 @@ def _copy(
                 sink.write(*name, {dims.STEP: array.steps.index(step), **index}, block)
 
 
+def at(model: Model, run: Run, step: int, acts: store.ActivationStore) -> Start | None:
+    """Where a stored run can be gone on with at `step`, None where it must be made from step 0; see `prefixes`."""
+    from interp import donors
+
+    held_in, entry = model.traced.latent_dtype, acts.run(run.id)
+    if step == 0 or held_in is None or not _repeats(model):
+        return None
+    if not donors.holds(entry.run, Need(Donor(), LATENT, (step,)), model):
+        return None
+    latent = torch.from_numpy(acts.load(LATENT, "full", runs=[run.id], step=step, lazy=False).to_numpy()).to(held_in)
+    return Start(step, latent, tuple(info for info in entry.steps if info.step < step))
+
+
 def together(prefixes: Sequence[Prefix]) -> Start | None:
     """Where a batch begins whose runs all begin at one step, with what each has of its own clean run."""
     if not prefixes:

@@ -13,7 +13,7 @@ what the model goes on with.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from types import MethodType
@@ -56,6 +56,7 @@ class TracedPipeline:
         editors: Sequence[Editor] = (),
         start: Start | None = None,
         runs: int = 1,
+        graphs: Collection[int] = (),
         **inputs: Any,
     ) -> tuple[Any, tuple[StepInfo, ...]]:
         """Run the pipeline once, for one run or for a batch of them.
@@ -68,6 +69,8 @@ class TracedPipeline:
             editors: Change values on their way, one for each run; none, if nothing changes.
             start: Begin at a later step, with its x_s.
             runs: How many videos the inputs ask for (`ModelAdapter.batched`).
+            graphs: Steps whose denoisers and guidance run with autograd, so that the listener is given a velocity that
+                gradients can be taken of; x_s has none, so no gradient goes from one step to another.
             **inputs: Keyword arguments of the pipeline.
 
         Returns:
@@ -75,7 +78,8 @@ class TracedPipeline:
         """
         observer = Observer(self._adapter, sites, settings, geometry, listener, editors, start, runs)
         workers = observer.workers()
-        with _prepared(self._adapter, self._module.scheduler_step, observer), self._envoy.trace(**inputs):
+        prepared = _prepared(self._adapter, self._module.scheduler_step, observer, frozenset(graphs))
+        with prepared, self._envoy.trace(**inputs):
             mediator = Mediator.current("capture")
             mediator.caches.append(observer)
             mediator.interleaver.mediators.extend(workers)
@@ -135,7 +139,9 @@ class _PipelineModule(torch.nn.Module):
 
 
 @contextmanager
-def _prepared(adapter: ModelAdapter, scheduler_step: _SchedulerStep, observer: Observer) -> Iterator[None]:
+def _prepared(
+    adapter: ModelAdapter, scheduler_step: _SchedulerStep, observer: Observer, graphs: frozenset[int]
+) -> Iterator[None]:
     """The pipeline with its scheduler and its cache contexts made visible, for the time of one run."""
     pipeline = adapter.pipeline
     scheduler = pipeline.scheduler
@@ -148,6 +154,8 @@ def _prepared(adapter: ModelAdapter, scheduler_step: _SchedulerStep, observer: O
         stack.enter_context(_replaced(pipeline, "prepare_latents", _drawn(adapter, observer)))
         if observer.start is not None:
             _begin_later(stack, scheduler, observer.start.step)
+        if graphs:
+            _with_graphs(stack, adapter, scheduler_step, observer, graphs)
         for denoiser in adapter.denoisers().values():
             if hasattr(denoiser, "cache_context"):
                 stack.enter_context(_replaced(denoiser, "cache_context", _named(denoiser, observer)))
@@ -191,6 +199,31 @@ def _drawn(adapter: ModelAdapter, observer: Observer) -> Callable[..., Any]:
         return observer.drawn(adapter.prepare(drawn_by, *args, **kwargs))
 
     return both
+
+
+def _with_graphs(
+    stack: ExitStack, adapter: ModelAdapter, scheduler_step: _SchedulerStep, observer: Observer, graphs: frozenset[int]
+) -> None:
+    """Turn autograd on from a step's first denoiser up to its scheduler, for the time of `stack`.
+
+    Pipelines turn it off for a whole call. Gradients are for activations, so that weights need none: without, a graph
+    would hold the input of every linear layer.
+    """
+
+    def begins(*args: Any) -> None:
+        torch.set_grad_enabled(len(observer.steps) in graphs)
+
+    def ends(*args: Any) -> None:
+        torch.set_grad_enabled(False)
+
+    stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
+    stack.callback(scheduler_step.register_forward_pre_hook(ends).remove)
+    for denoiser in adapter.denoisers().values():
+        stack.callback(denoiser.register_forward_pre_hook(begins, prepend=True).remove)
+        for weight in denoiser.parameters():
+            if weight.requires_grad:
+                stack.callback(weight.requires_grad_)
+                weight.requires_grad_(False)
 
 
 def _begin_later(stack: ExitStack, scheduler: Any, step: int) -> None:

@@ -69,7 +69,8 @@ def conduct(asked: Experiment, of: Generation, *, json_: bool) -> None:
     import interp
     import store
     from analyses.experiments import Frame
-    from interp import batching, conditions, executors, experimenting
+    from analyses.experiments.attribution import TOKENS
+    from interp import attribution, batching, conditions, executors, experimenting
 
     samples = _samples(asked, of)
     executors.check(of.executor)
@@ -92,6 +93,12 @@ def conduct(asked: Experiment, of: Generation, *, json_: bool) -> None:
     given = asked.given(acts, first.clean.runs, frame)
     todo = programme(arms=_conditions(arms, given))
     sys.stderr.write(f"{todo}; sampled with {settings.scheduler}\n")
+    pairs = [attribution.Asked(*one) for one in asked.sought(first.clean.runs, frame)]
+    beside = attribution.programme(model, pairs, into=acts, analysis=TOKENS)
+    if pairs:
+        sys.stderr.write(f"{beside}\n")
+    if beside.missing and of.executor != "local":  # the weights that this process holds are only compared
+        raise interp.BadInput(f"gradients are taken in one process, not by {of.executor}; ask for --executor local")
     if of.batch > 1:
         calls = experimenting.calls(model, todo, batch=of.batch)
         sys.stderr.write(f"{batching.told(model, len(todo.missing), size=of.batch, calls=calls)}\n")
@@ -103,6 +110,7 @@ def conduct(asked: Experiment, of: Generation, *, json_: bool) -> None:
         assert given is not None
         todo = programme(arms=_conditions(arms, given))
     make(todo)
+    attribution.conduct(model, beside, into=acts, progress=True)
     print_result(asked.compare(acts, runs=todo.run_ids), json_=json_, rule=asked.rule)
 
 

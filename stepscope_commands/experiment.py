@@ -149,6 +149,34 @@ def patch(
 
 
 @app.command
+def attribution(
+    *,
+    of: Generation,
+    site: Annotated[
+        list[str] | None, Parameter(negative="", help="Site to patch; repeatable; resid_post, attn_out and mlp_out.")
+    ] = None,
+    part: Annotated[
+        list[str] | None, Parameter(negative="", help="Region: whole, target or background; repeatable; all.")
+    ] = None,
+    layer_blocks: Annotated[int, Parameter(help="Blocks of layers.")] = 4,
+    windows: Windows = None,
+    keep: Keep = True,
+    json_: Json = False,
+) -> None:
+    """The cheap version of `patch`: gradients foretell what each patch recovers; held against the real patches."""
+    from analyses import experiments
+
+    asked = experiments.Attribution(
+        sites=experiments.Attribution.sites if site is None else tuple(site),
+        parts=experiments.Attribution.parts if part is None else tuple(part),
+        layer_blocks=layer_blocks,
+        windows=_windows(windows),
+        keep=keep,
+    )
+    conduct(asked, of, json_=json_)
+
+
+@app.command
 def ensemble(
     *,
     of: Generation,

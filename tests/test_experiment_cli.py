@@ -99,6 +99,23 @@ def test_a_clean_run_is_patched_into_its_twin(tmp_path: Path, capsys: pytest.Cap
     refused(capsys, *words, "--site", "nowhere", "--into", tmp_path / "acts")
 
 
+def test_gradients_foretell_what_patches_recover(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["experiment", "attribution", "--world", "grounding", *EASY[:-1], "2", "--site", "resid_post"]
+    words += ["--layer-blocks", "2", "--windows", "0", "--part", "whole", "--into", tmp_path / "acts"]
+    assert "in one process, not by dask; ask for" in refused(capsys, *words, "--executor", "dask")
+    assert run(*words, "--json") == 0
+    captured = capsys.readouterr()
+    assert "2 pairs of runs to attribute, 0 of them in the store already; 2 to make: 2 steps with a" in captured.err
+    found = json.loads(captured.out)
+    assert found["verdict"] == "inconclusive"
+    assert found["summary"]["arms"] == 2
+    acts = store.open(tmp_path / "acts")
+    cells = acts.result(found["result_id"]).data["cell"]
+    assert dict(cells.sizes) == {"step": 1, "layer": 12, "cell_site": 1, "cell_part": 3}
+    assert (cells != 0).all()
+    assert len(acts.result_ids("attribution_tokens")) == 2
+
+
 def test_what_does_not_fit_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words, four = [*NOISE, "--into", tmp_path / "acts"], ["--world", "grounding", "--steps", "4"]
     assert "no step 9 to put noise at: there are 0 to 3" in refused(capsys, *words, *four, "--at", "9")
@@ -116,7 +133,18 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
 def test_experiments_are_listed_with_claim_and_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("experiment", "ls", "--json") == 0
     rows = {row["experiment"]: row for row in json.loads(capsys.readouterr().out)}
-    known = {"noise", "patch", "propagation", "swap", "windows", "ensemble", "frames", "steps", "early-selection"}
+    known = {
+        "noise",
+        "patch",
+        "attribution",
+        "propagation",
+        "swap",
+        "windows",
+        "ensemble",
+        "frames",
+        "steps",
+        "early-selection",
+    }
     assert known <= set(rows)
     assert all("eplicates" in row["rule"] for row in rows.values())
     assert "one step" in rows["noise"]["claim"]

@@ -5,6 +5,7 @@ then holds. To add one, write one file here with a class that carries `@register
 """
 
 from analyses.experiments._base import Arm, Experiment, Frame, get, names, register
+from analyses.experiments.attribution import Attribution
 from analyses.experiments.early_selection import EarlySelection
 from analyses.experiments.ensemble import Ensemble
 from analyses.experiments.frames import Frames
@@ -17,6 +18,7 @@ from analyses.experiments.windows import Windows
 
 __all__ = [
     "Arm",
+    "Attribution",
     "EarlySelection",
     "Ensemble",
     "Experiment",

@@ -54,6 +54,18 @@ Given = Callable[[Arm, Sample, int], "tuple[Json, ...] | None"]
 """The interventions of an arm's run of a sample and a seed; None where the arm has no such run."""
 
 
+class Sought(NamedTuple):
+    """What is wanted beside changed runs: attributions, by gradients, of a donor's states in a clean run."""
+
+    run: Run
+    """The clean run that would receive."""
+    donor: Run
+    """The clean run that would give."""
+    sites: tuple[str, ...]
+    """Sites inside blocks, at all layers."""
+    steps: tuple[int, ...]
+
+
 class Experiment(ABC):
     """A question with its arms and its rule.
 
@@ -85,6 +97,10 @@ class Experiment(ABC):
             frame: The model.
         """
         return None
+
+    def sought(self, clean: Sequence[tuple[Sample, Run]], frame: Frame) -> tuple[Sought, ...]:
+        """Attributions that it compares, of the clean runs and their samples; most compare none."""
+        return ()
 
     @abstractmethod
     def plan(self, frame: Frame) -> tuple[Arm, ...]:

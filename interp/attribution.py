@@ -1,0 +1,351 @@
+"""Attribution patching: what a donor's states would do to the answer in another run, by one backward pass a step.
+
+The effect of `interp.interventions.Patch` at one place is, to first order, gradient · (donor − own), summed over
+channels: all layers, sites and tokens of a step for about three forwards, where patching samples once for each of them.
+
+The metric whose gradient is taken is read in latent space: with e_own and e_donor the finished latents of the two clean
+runs (x̂0 of their last step), m(x̂0) = ⟨x̂0 − e_own, e_donor − e_own⟩ / ‖e_donor − e_own‖² is 0 at the run's own end and
+1 at the donor's. It needs neither truth nor an encoder, so it is the same in all families. x̂0 is that of the step whose
+states are patched, with the guided velocity: what the patch does through later steps is not seen.
+
+The gradient is taken in the traced pipeline itself, at the very values that a patch would replace: a copy of each goes
+on in its place, so that the run stays what it is, bit for bit.
+
+Shape legend: f frames, y rows, x columns (of tokens; of the latent grid for x̂0), c channels.
+Source: attribution patching, Nanda 2023 (neelnanda.io/attribution-patching), Syed et al. 2023 (arXiv 2310.10348).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm import tqdm
+
+import store
+from interp import donors, intervening, provenance, resuming
+from interp.errors import BadIntervention, UnsupportedModel
+from interp.interventions import Donor, Need
+from interp.interventions._base import Given, Where
+from interp.model import Model
+from interp.observer import Upcoming
+from interp.recorder import Label
+from interp.sites import LayerSite, StepSite, StepValues, sites
+from store import Json, ResultRecord, Run, dims
+
+Tensor = torch.Tensor
+
+VERSION = 1
+SITE = "site"
+"""Axis of sites."""
+
+
+class Asked(NamedTuple):
+    """Attributions that are wanted of one pair of clean runs of the same settings."""
+
+    run: Run
+    """Which would be patched."""
+    donor: Run
+    sites: tuple[str, ...]
+    """Sites inside blocks, at all layers that have them."""
+    steps: tuple[int, ...]
+
+    @property
+    def params(self) -> Json:
+        """What the stored result names beside its runs."""
+        return {
+            "receiver": self.run.id,
+            "donor": self.donor.id,
+            "sites": [*sorted(self.sites)],
+            "steps": [*sorted(self.steps)],
+        }
+
+
+class Programme(NamedTuple):
+    """What there is to do; nothing has been computed yet."""
+
+    analysis: str
+    """Name of the results that are kept."""
+    asked: tuple[Asked, ...]
+    missing: tuple[Asked, ...]
+
+    def __str__(self) -> str:
+        graphs = sum(len(one.steps) for one in self.missing)
+        return (
+            f"{len(self.asked)} pairs of runs to attribute, {len(self.asked) - len(self.missing)} of them in the store "
+            f"already; {len(self.missing)} to make: {graphs} steps with a gradient, each about three forwards"
+        )
+
+
+def programme(model: Model, asked: Sequence[Asked], *, into: store.ActivationStore, analysis: str) -> Programme:
+    """Say what `conduct` would do; the runs need not be stored yet.
+
+    Args:
+        model: That made or will make the runs.
+        asked: The pairs.
+        into: The store.
+        analysis: Name of the results that are kept in it, one for each pair.
+
+    Raises:
+        BadIntervention: if the model has no such site, or the run no such step.
+    """
+    for one in asked:
+        _needs(model, one)
+    missing = [one for one in asked if not into.has_result(_id(analysis, one))]
+    return Programme(analysis, tuple(asked), tuple(missing))
+
+
+def conduct(model: Model, todo: Programme, *, into: store.ActivationStore, progress: bool = False) -> int:
+    """Compute what is missing, one pair at a time; goes on where it was stopped.
+
+    Returns:
+        How many were made now.
+
+    Raises:
+        BadIntervention: if both runs of a pair end alike.
+        RunNotFound: if a run is not stored.
+        UnsupportedModel: if the velocity of this model's scheduler has no gradient.
+    """
+    ends: dict[str, Tensor] = {}
+    for one in tqdm(todo.missing, unit="pair", desc="attribute", disable=not progress, dynamic_ncols=True):
+        begun, taken = time.perf_counter(), provenance.take(model.device)
+        for run in (one.run, one.donor):
+            if run.id not in ends:
+                ends[run.id] = end(model, run, into)
+        data = attributed(model, one, into, towards=direction(one, ends[one.run.id], ends[one.donor.id]))
+        seconds = time.perf_counter() - begun
+        record = ResultRecord(
+            analysis=todo.analysis,
+            version=VERSION,
+            params=one.params,
+            run_ids=(one.run.id, one.donor.id),
+            verdict="descriptive",
+            finding=f"What each token of {one.donor.id} would do in {one.run.id} to first order; n = 1 pair of runs.",
+            n=1,
+            summary={"seconds": seconds},
+        )
+        into.save_result(record, data, taken)
+    return len(todo.missing)
+
+
+def _id(analysis: str, one: Asked) -> str:
+    return ResultRecord.make_id(analysis, VERSION, one.params, (one.run.id, one.donor.id))
+
+
+def end(model: Model, run: Run, acts: store.ActivationStore) -> Tensor:
+    """x̂0 of the last step of a stored clean run, float32 `[f, y, x, c]` on the model's device: its finished latent.
+
+    One step is made for it where the store holds x_s of that step, all of them where it does not.
+    """
+    last = run.settings.steps - 1
+    seen = _Ends(last)
+    try:
+        _trace(model, run, acts, seen, [], start=resuming.at(model, run, last, acts))
+    except _Enough:
+        assert seen.x0_hat is not None
+        return seen.x0_hat
+    raise BadIntervention(f"run {run.id} ended before step {last}")
+
+
+def direction(asked: Asked, own: Tensor, theirs: Tensor) -> Tensor:
+    """Gradient of the metric by x̂0, float32 `[f, y, x, c]`: the way from the own end to the donor's over its square.
+
+    Raises:
+        BadIntervention: if both ends are the same.
+    """
+    way = theirs - own
+    length = way.square().sum()
+    if length == 0:
+        raise BadIntervention(
+            f"{asked.run.id} and {asked.donor.id} end in the same latent, so no state can bring one nearer to the "
+            "other; take runs of different answers"
+        )
+    return way / length
+
+
+def attributed(model: Model, asked: Asked, acts: store.ActivationStore, *, towards: Tensor) -> xr.Dataset:
+    """What each token of the donor's states would do to the metric of the same step, to first order.
+
+    Args:
+        model: That made both runs.
+        asked: The pair, the sites and the steps.
+        acts: Where both runs are stored; states that it does not hold are made again.
+        towards: Gradient of the metric by x̂0, float32 `[f, y, x, c]`; see `direction`.
+
+    Returns:
+        `attribution`: float32 `[step, branch, layer, site, frame, y, x]`, in units of the metric; NaN in layers that do
+        not have the site. `difference`: the same axes, squared L2 norm over channels of donor − own, raw.
+    """
+    needs = _needs(model, asked)
+    (given,) = donors.provide([(asked.run, needs)], model, acts)
+    taps = _Taps(needs)
+    steps = _Backward(taps, {need.site: need for need in needs}, given, towards)
+    try:
+        _trace(model, asked.run, acts, steps, [taps], graphs=asked.steps)
+    except _Enough:
+        return _dataset(steps.found, asked, model)
+    raise BadIntervention(f"run {asked.run.id} ended before step {max(asked.steps)}")
+
+
+def _needs(model: Model, asked: Asked) -> tuple[Need, ...]:
+    """The donor's states, by site."""
+    scope, kind = intervening.scope_of(model, asked.run), "attribution"
+    branches, steps = scope.branches, scope.steps(asked.steps, kind=kind)
+    donor = Donor(run=asked.donor.id)
+    return tuple(Need(donor, site, steps, scope.layers(None, site, kind=kind), branches) for site in asked.sites)
+
+
+class _Enough(Exception):
+    """All that is wanted has been seen."""
+
+
+class _Ends:
+    """A listener that keeps x̂0 of one step."""
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+        self.x0_hat: Tensor | None = None
+
+    def wants(self, site: str, label: Label) -> bool:
+        """See `interp.observer.Listener`."""
+        return False
+
+    def layer(self, site: str, label: Label, value_bfyxc: Tensor) -> None:
+        """See `interp.observer.Listener`; none is asked for."""
+
+    def step(self, values: StepValues) -> None:
+        """See `interp.observer.Listener`."""
+        if values.info.step == self._last:
+            site = sites["x0_hat"]
+            assert isinstance(site, StepSite)
+            self.x0_hat = site.value(values, None)[0].clone()
+            raise _Enough
+
+
+class _Taps:
+    """An editor that lets the model go on with a copy of each value, and keeps the copies of a step."""
+
+    def __init__(self, needs: Sequence[Need]) -> None:
+        self._needs = {need.site: need for need in needs}
+        self.passed: dict[tuple[str, Where], Tensor] = {}
+        """Site and place → video tokens `[f, y, x, c]`, a part of the step's graph."""
+
+    @property
+    def sites(self) -> list[tuple[LayerSite, list[int]]]:
+        """See `interp.observer.Editor`."""
+        found = [(sites[need.site], list(need.layers)) for need in self._needs.values()]
+        return [(site, layers) for site, layers in found if isinstance(site, LayerSite)]
+
+    def wants(self, site: str, label: Label) -> bool:
+        """See `interp.observer.Editor`."""
+        return label.step in self._needs[site].steps
+
+    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> Tensor:
+        """See `interp.observer.Editor`."""
+        copy = value_fyxc.clone()
+        if not copy.requires_grad:  # nothing before it has a gradient
+            copy.requires_grad_()
+        self.passed[site, Where(label.step, label.branch, label.layer, label.expert)] = copy
+        return copy
+
+    def text(self, site: str, label: Label, value_nc: Tensor) -> Tensor:
+        """See `interp.observer.Editor`; text stays."""
+        return value_nc
+
+    def latent(self, upcoming: Upcoming, value_fyxc: Tensor, first: int) -> Tensor:
+        """See `interp.observer.Editor`; x_s stays."""
+        return value_fyxc
+
+    def resets(self, step: int) -> bool:
+        """See `interp.observer.Editor`."""
+        return False
+
+
+class _Attributed(NamedTuple):
+    """Of one place, float32 `[f, y, x]` each."""
+
+    attribution: Tensor
+    difference: Tensor
+
+
+class _Backward(_Ends):
+    """A listener that goes back through each step's graph when the step is over."""
+
+    def __init__(self, taps: _Taps, needs: Mapping[str, Need], given: Given, towards: Tensor) -> None:
+        steps = next(iter(needs.values())).steps
+        super().__init__(max(steps))
+        self._taps, self._needs, self._given, self._towards = taps, needs, given, towards
+        self.found: dict[tuple[str, Where], _Attributed] = {}
+
+    def step(self, values: StepValues) -> None:
+        """See `interp.observer.Listener`."""
+        passed, self._taps.passed = self._taps.passed, {}
+        if passed:
+            velocity = values.velocity["guided"]
+            if not velocity.requires_grad:
+                raise UnsupportedModel(
+                    "the guided velocity of this pipeline has no gradient by its blocks; attribution needs a "
+                    "flow-matching scheduler and guidance that autograd sees"
+                )
+            # x̂0 = signal·x_s − sigma·v, and x_s is given: all that a state can change is v.
+            by_velocity = (-values.info.sigma * self._towards)[None].to(velocity)
+            gradients = torch.autograd.grad(velocity, list(passed.values()), by_velocity)
+            for (place, value), gradient in zip(passed.items(), gradients, strict=True):
+                self.found[place] = self._first_order(*place, value.detach(), gradient)
+        if values.info.step == self._last:
+            raise _Enough
+
+    def _first_order(self, site: str, where: Where, value: Tensor, gradient: Tensor) -> _Attributed:
+        change = self._given(self._needs[site], where).to(value).float() - value.float()
+        parts = (gradient.float() * change).sum(-1), change.square().sum(-1)
+        return _Attributed(*(part.cpu() for part in parts))
+
+
+def _trace(
+    model: Model,
+    run: Run,
+    acts: store.ActivationStore,
+    listener: _Ends,
+    editors: Sequence[_Taps],
+    *,
+    start: resuming.Start | None = None,
+    graphs: Sequence[int] = (),
+) -> None:
+    model.traced.run(
+        sites=[],
+        settings=run.settings,
+        geometry=model.geometry(run.settings),
+        listener=listener,
+        editors=editors,
+        start=start,
+        graphs=graphs,
+        **model.inputs(acts.sample(run.sample_id), seed=run.seed, settings=run.settings),
+    )
+
+
+def _dataset(found: Mapping[tuple[str, Where], _Attributed], asked: Asked, model: Model) -> xr.Dataset:
+    geometry = model.geometry(asked.run.settings)
+    branches = intervening.scope_of(model, asked.run).branches
+    steps = sorted(asked.steps)
+    axes = (dims.STEP, dims.BRANCH, dims.LAYER, SITE, dims.FRAME, dims.Y, dims.X)
+    shape = (len(steps), len(branches), geometry.layers, len(asked.sites), *geometry.tokens)
+    whole = np.full((2, *shape), np.nan, np.float32)
+    for (site, where), values in found.items():
+        assert where.branch is not None
+        at = steps.index(where.step), branches.index(where.branch), where.layer, asked.sites.index(site)
+        for part, value in zip(whole, values, strict=True):
+            part[at] = value.numpy()
+    told = (
+        ("attribution", "gradient of the metric by the state, times donor less own", "metric"),
+        ("difference", "squared L2 norm over channels of donor less own", "squared activation"),
+    )
+    data = {
+        name: (axes, part, {"long_name": long_name, "units": units})
+        for part, (name, long_name, units) in zip(whole, told, strict=True)
+    }
+    coords = {dims.STEP: steps, dims.BRANCH: list(branches), SITE: list(asked.sites)}
+    return xr.Dataset(data, coords={**coords, dims.LAYER: np.arange(geometry.layers)})
