@@ -11,13 +11,12 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -203,15 +202,13 @@ def _each(pieces: list[_Piece], *, jobs: int) -> Iterator[tuple[_Piece, dict[str
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes that are started meanwhile never hear an interruption, which is the parent's to handle."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may change what a signal does, and only it is interrupted
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Processes that are started meanwhile never hear an interruption, which is the parent's to handle, and is kept."""
+    resource_tracker.ensure_running()  # would else be started with the first process, and unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _measure(piece: _Piece) -> dict[str, list[float]]:
