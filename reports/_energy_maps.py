@@ -117,8 +117,8 @@ def _axes(data: xr.Dataset, chosen: xr.Dataset) -> tuple[Axis, Axis]:
     steps = tuple(f"{step} · σ {sigma:.2f}" for step, sigma in zip(data["map_step"].to_numpy(), sigmas, strict=True))
     layers = tuple(str(layer) for layer in chosen[dims.LAYER].to_numpy())
     return (
-        Axis("step", steps, rows=len(layers), columns=0, start=len(steps) // 2, fps=1.5),
-        Axis("layer", layers, rows=1, columns=0, start=len(layers) // 2, fps=3.0),
+        Axis("step", steps, len(layers), 0, len(steps) // 2, 1.5, tuple(map(int, data["map_step"].to_numpy()))),
+        Axis("layer", layers, 1, 0, len(layers) // 2, 3.0, tuple(map(int, layers))),
     )
 
 

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from analyses import Result
 from reports._provenance import origin
 from reports._section import MEDIA_BYTES, Context, Section, drawer, place
+from reports._words import change
 from reports.errors import CannotWrite, NothingToReport
 from store import ActivationStore
 
@@ -43,6 +44,10 @@ QUERIES: Final[tuple[tuple[str, str], ...]] = (
     ),
 )
 """Questions worth asking of any store, with their SQL (no double quotes, so that a shell takes them as they are)."""
+
+
+SCRIPTS: Final = ("view.js", "film.js")
+"""Run in this order, as one script: what the reader looks at, and what follows it."""
 
 
 class Item(NamedTuple):
@@ -82,9 +87,10 @@ def render(
     """
     if not results:
         raise NothingToReport("There is no result to report: run an analysis first, e.g. `stepscope analyze energy`.")
-    context = Context(acts, runs=None if runs is None else tuple(runs), media_bytes=media_bytes)
-    items = [_item(result, context, f"s{at}") for at, result in enumerate(sorted(results, key=_place))]
-    script = _asset("report.js")
+    ordered = sorted(results, key=_place)
+    context = Context(acts, runs=None if runs is None else tuple(runs), media_bytes=media_bytes, results=ordered)
+    items = [_item(result, context, f"s{at}") for at, result in enumerate(ordered)]
+    script = "".join(map(_asset, SCRIPTS))
     return (
         _environment()
         .get_template("report.html.j2")
@@ -150,6 +156,9 @@ def _item(result: Result, context: Context, salt: str) -> Item:
     draw = drawer(result.record.analysis)
     section = None if draw is None else draw(result, context, salt)
     name = result.record.analysis if section is None else section.title
+    conditions = {str(context.changes(one)) for one in context.of(result.record.analysis)}
+    if section is not None and len(conditions) > 1:
+        name = f"{name}: {change(context.changes(result))}"
     return Item(result, section, f"{salt}-{result.record.analysis}", name)
 
 

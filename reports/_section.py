@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Final, NamedTuple
 
 from analyses import Result
 from reports._figure import Figure
 from reports._media import Sheet
-from store import ActivationStore
+from store import ActivationStore, Json
 
 MEDIA_BYTES: Final = 8_000_000
 """What all pictures and videos of a page may weigh together."""
@@ -29,6 +31,10 @@ class Axis(NamedTuple):
     """Position at which the page opens."""
     fps: float
     """Positions a second when it plays."""
+    values: tuple[int, ...]
+    """The step, frame or layer at each position: what other figures of the page are moved to."""
+    places: tuple[int, ...] = ()
+    """Position in the sheet for each of the slider, where the sheet holds fewer; empty if they are the same."""
 
 
 class Readout(NamedTuple):
@@ -39,6 +45,37 @@ class Readout(NamedTuple):
     """One for each position of the slider, or each row of the sheet."""
     axis: int | None = 0
     """Which slider; None for the row of the sheet that the pane shows."""
+
+
+class Curve(NamedTuple):
+    """A number by position of the first slider, drawn under a pane."""
+
+    name: str
+    values: tuple[float, ...]
+    """NaN where there is none."""
+
+
+class Curves(NamedTuple):
+    """Curves that share one scale, which begins at 0."""
+
+    name: str
+    """What they are, for who cannot see them."""
+    curves: tuple[Curve, ...]
+    """At most three, in the page's series colours."""
+    top: float
+    """Upper end of the scale."""
+
+    @property
+    def lines(self) -> tuple[tuple[str, ...], ...]:
+        """`x,y x,y …` of each unbroken part of each curve; x counts positions, y goes down from 1 to 0."""
+        return tuple(tuple(_parts(curve.values, self.top)) for curve in self.curves)
+
+
+def _parts(values: tuple[float, ...], top: float) -> Iterator[str]:
+    points = [None if math.isnan(value) else f"{at},{1 - value / top:.4f}" for at, value in enumerate(values)]
+    for known, part in groupby(points, key=lambda point: point is not None):
+        if known:
+            yield " ".join(point for point in part if point)
 
 
 class Pane(NamedTuple):
@@ -57,6 +94,8 @@ class Pane(NamedTuple):
     strip: tuple[float, ...] = ()
     """Heights of the bars under the pane, 0 to 1, one for each position of the first slider."""
     strip_name: str = ""
+    curves: Curves | None = None
+    """What is drawn in the place of the bars, where there is more than one number by step."""
     mark: int | None = None
     """Position of the first slider that is marked on the strip."""
     poster: tuple[tuple[int, int, str], ...] = ()
@@ -90,6 +129,16 @@ class Film(NamedTuple):
     """One line on what is not shown, or empty."""
 
 
+class Shown(NamedTuple):
+    """Where on the page the x̂0 of a run already is, so that another figure can show it again without its bytes."""
+
+    sheet: str
+    """CSS class of its sheet: steps down, frames across."""
+    steps: tuple[int, ...]
+    frames: tuple[int, ...]
+    """Video frames."""
+
+
 class Section(NamedTuple):
     """What a page shows of one result."""
 
@@ -109,13 +158,33 @@ class Context:
         acts: For pictures, samples and records only; every number comes from a result.
         runs: Runs whose films are shown; None for all runs of the result.
         media_bytes: What pictures and videos of the page may weigh together.
+        results: All results of the page, so that one section can show what another result says of the same runs.
     """
 
-    def __init__(self, acts: ActivationStore, *, runs: tuple[str, ...] | None, media_bytes: int) -> None:
+    def __init__(
+        self,
+        acts: ActivationStore,
+        *,
+        runs: tuple[str, ...] | None,
+        media_bytes: int,
+        results: Sequence[Result] = (),
+    ) -> None:
         self.acts = acts
         self.runs = runs
         self.media_bytes = media_bytes
+        self.results = tuple(results)
+        self.shown: dict[str, Shown] = {}
+        """Runs whose x̂0 a section has drawn."""
         self._left = media_bytes
+
+    def of(self, analysis: str) -> tuple[Result, ...]:
+        """Results of `analysis` on the page, those of clean runs first."""
+        found = [result for result in self.results if result.record.analysis == analysis]
+        return tuple(sorted(found, key=lambda one: bool(self.changes(one))))
+
+    def changes(self, result: Result) -> tuple[Json, ...]:
+        """Interventions of the first run behind `result`; of all its runs, where they are of one condition."""
+        return self.acts.run(result.record.run_ids[0]).run.interventions
 
     def afford(self, nbytes: int, *, spare: int = 0) -> bool:
         """Take `nbytes` from what is left, if that leaves `spare` for others."""

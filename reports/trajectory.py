@@ -33,7 +33,7 @@ from store import dims
 def section(result: Result, context: Context, salt: str) -> Section:
     """The x̂0 viewer, then the curves."""
     data = result.to_dataset().compute()
-    moving, notes = film(data, context, salt)
+    moving, notes = film(result, context, salt)
     with drawing():
         figures = [draw(data, salt) for needs, draw in _FIGURES if needs in data]
     return Section(

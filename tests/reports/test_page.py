@@ -127,6 +127,12 @@ def test_drawn_numbers_are_those_of_the_result(plain, page):
 def test_commitment_is_marked_at_its_step(page):
     assert page.count("right answer from step 3 on") == 4
     assert page.count("ends wrong (answer 0.00)") == 2
+    curves = re.findall(r'<div class="curves".*?</div>', page, flags=re.DOTALL)
+    assert sorted(re.findall(r'class="mark" style="--m:(\d+)"', curve) for curve in curves) == [[], [], *[["3"]] * 4]
+
+
+def test_commitment_is_marked_on_bars_too(plain):
+    page = reports.render(plain.acts, results=plain.results[-1:])
     strips = re.findall(r'<div class="strip".*?</div>', page, flags=re.DOTALL)
     marked = [[i for i, bar in enumerate(re.findall(r"<i[^>]*>", strip)) if "mark" in bar] for strip in strips]
     assert sorted(marked) == [[], [], [3], [3], [3], [3]]
