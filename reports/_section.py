@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from analyses import Result
 from reports._figure import Figure
@@ -78,6 +78,16 @@ def _parts(values: tuple[float, ...], top: float) -> Iterator[str]:
             yield " ".join(point for point in part if point)
 
 
+class Under(NamedTuple):
+    """The x̂0 that lies under a map, at will: a sheet that the page already has."""
+
+    sheet: str
+    """Its CSS class."""
+    rows: tuple[int, ...]
+    """Row of that sheet for each position of the first slider."""
+    column: int
+
+
 class Pane(NamedTuple):
     """One moving picture of a film: a sheet, of which it shows one cell."""
 
@@ -100,6 +110,7 @@ class Pane(NamedTuple):
     """Position of the first slider that is marked on the strip."""
     poster: tuple[tuple[int, int, str], ...] = ()
     """(row, column, label) of the cells that are shown on paper and without JavaScript."""
+    under: Under | None = None
 
 
 class Group(NamedTuple):
@@ -111,6 +122,62 @@ class Group(NamedTuple):
     picture: Sheet | None
     """The first frame, or None."""
     panes: tuple[Pane, ...]
+
+
+class Statistic(NamedTuple):
+    """A number by layer and step."""
+
+    id: str
+    """Its name in addresses; unique on the page."""
+    name: str
+    units: str
+    caption: str
+    """With n and interval."""
+    steps: tuple[int, ...]
+    layers: tuple[int, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    """`[layer][step]`."""
+    low: tuple[tuple[float | None, ...], ...]
+    """Lower ends of the intervals, or empty."""
+    high: tuple[tuple[float | None, ...], ...]
+    picture: Sheet
+    """A pixel a cell, the first layer at the bottom."""
+    scale: str
+    python: str
+
+    @property
+    def nbytes(self) -> int:
+        """What it adds to a page, about."""
+        return self.picture.nbytes + 8 * sum(map(len, (*self.values, *self.low, *self.high)))
+
+    @property
+    def alt(self) -> str:
+        """What the picture shows, in numbers."""
+        return (
+            f"{self.name} by layer ({self.layers[0]} to {self.layers[-1]}, upwards) and step ({self.steps[0]} to "
+            f"{self.steps[-1]}): {self.scale}"
+        )
+
+
+class Grid(NamedTuple):
+    """Statistics from which the reader chooses one."""
+
+    statistics: tuple[Statistic, ...]
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """What the page's script needs of each."""
+        return [{**one._asdict(), "picture": None, "uri": one.picture.uri, "alt": one.alt} for one in self.statistics]
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps that any of them has."""
+        return tuple(sorted({step for one in self.statistics for step in one.steps}))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers that any of them has."""
+        return tuple(sorted({layer for one in self.statistics for layer in one.layers}))
 
 
 class Film(NamedTuple):
@@ -127,6 +194,8 @@ class Film(NamedTuple):
     """Groups below each other, with small panes; else beside each other."""
     left_out: str = ""
     """One line on what is not shown, or empty."""
+    grid: Grid | None = None
+    """Chooses among the positions of the two sliders, step and layer."""
 
 
 class Shown(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from analyses import Result
-from reports._energy_maps import film, is_wide
+from reports._colours import is_wide
 from reports._energy_parts import figures as of_parts
 from reports._figure import (
     MUTED,
@@ -29,9 +29,8 @@ from store import dims
 
 @draws("energy", place=6)
 def section(result: Result, context: Context, salt: str) -> Section:
-    """The matrices and profiles, then the maps."""
+    """The matrices and profiles; the maps stand in the microscope."""
     data = result.to_dataset().compute()
-    moving = film(data, context, salt)
     with drawing():
         figures = (
             _layers_by_frames(data, salt),
@@ -47,9 +46,8 @@ def section(result: Result, context: Context, salt: str) -> Section:
             "activations can carry most of it, so bright says where the norm is, not where the content is. Masked is "
             "without these channels; standardised brings all to one scale."
         ),
-        films=() if moving is None else (moving,),
+        films=(),
         figures=figures,
-        notes=() if moving is not None else ("The maps are larger than a page may be and are left out.",),
     )
 
 

@@ -20,6 +20,7 @@ for (const film of document.querySelectorAll(".film")) {
     screen: cell.closest(".pane").querySelector(".screen.live"),
     values: JSON.parse(cell.dataset.values),
   }));
+  const unders = [...film.querySelectorAll(".screen.under")].map((screen) => ({ screen, rows: JSON.parse(screen.dataset.rows) }));
   const strips = [...film.querySelectorAll(".strip")];
   const curves = [...film.querySelectorAll(".curves")];
 
@@ -35,6 +36,7 @@ for (const film of document.querySelectorAll(".film")) {
       screen.style.setProperty("--r", row);
       screen.style.setProperty("--c", column);
     }
+    for (const under of unders) under.screen.style.setProperty("--r", under.rows[at[0]]);
     sliders.forEach((slider, i) => {
       slider.output.textContent = slider.labels[at[i]];
       slider.input.setAttribute("aria-valuetext", slider.labels[at[i]]);
@@ -112,4 +114,3 @@ for (const film of document.querySelectorAll(".film")) {
   });
   show();
 }
-view.read();

@@ -26,7 +26,8 @@ const view = (() => {
     if (at) at.scrollIntoView();
   };
   window.addEventListener("hashchange", read);
-  return { set, read, link, follow: (follower) => followers.push(follower) };
+  document.addEventListener("DOMContentLoaded", read);
+  return { set, link, follow: (follower) => followers.push(follower) };
 })();
 // Position of the number nearest to a text from the address, which may be anything; -1 if it is no number.
 const nearest = (values, wanted) => {

@@ -43,7 +43,7 @@ def test_changed_runs_stand_beside_their_clean_ones(beside):
     assert titles(page) == [f"seed {seed}, {what}" for seed in (0, 1) for what in ("clean", noisy)] * 2
     assert page.count('<section class="film"') == 2  # one for all videos, one for the maps
     assert f"Videos of these runs ({noisy}) stand beside the first ones, above." in page
-    assert f"x̂0 trajectory: {noisy}" in page
+    assert f"x̂0 trajectory · {noisy}" in page
     assert page == Book(beside.acts, beside.results[::-1], beside.planted).page(), (
         "the order of results does not matter"
     )
