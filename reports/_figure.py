@@ -82,6 +82,8 @@ class Figure(NamedTuple):
     caption: str
     alt: str
     """What the figure shows, for who cannot see it; made from its numbers."""
+    quantities: tuple[str, ...] = ()
+    """Names of what it draws, in the result: the page offers them as tables, and the Python that gives them again."""
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analyses import Result
+from reports._again import python, tables
 from reports._microscope import microscope
 from reports._provenance import origin
 from reports._section import MEDIA_BYTES, Context, Section, drawer, place
@@ -189,6 +190,8 @@ def _environment() -> Environment:
     # Plain text, which autoescape then makes safe for an attribute; jinja's own `tojson` marks its output as safe HTML.
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
     environment.filters["tight"] = _tight
+    environment.filters["tables"] = tables
+    environment.filters["python"] = python
     return environment
 
 

@@ -196,6 +196,8 @@ class Film(NamedTuple):
     """One line on what is not shown, or empty."""
     grid: Grid | None = None
     """Chooses among the positions of the two sliders, step and layer."""
+    quantities: tuple[str, ...] = ()
+    """Names of what stands under the pictures, in the section's result."""
 
 
 class Shown(NamedTuple):

@@ -93,6 +93,7 @@ def film(result: Result, context: Context, salt: str) -> tuple[Film | None, tupl
         groups=groups,
         caption=_caption(rows, videos, groups, first, frames),
         pixelated=videos[0].sheet.width < 100,
+        quantities=("score_by_run", "latent_distance_by_run", "answer_commit_by_run"),
         left_out=_left_out(wanted, having, videos, first, steps, frames),
     )
     return made, ()

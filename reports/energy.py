@@ -66,6 +66,7 @@ def _layers_by_frames(data: xr.Dataset, salt: str) -> Figure:
     )
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-layers"),
+        quantities=("energy",),
         title="Energy by layer and frame",
         caption=typical(quantity, over="steps and tokens"),
         alt=f"Colour map of the raw energy: {extremes(quantity, rows=dims.LAYER, columns=dims.FRAME)}.",
@@ -91,6 +92,7 @@ def _steps_by_layers(data: xr.Dataset, salt: str) -> Figure:
     switched = " Dashed: another expert takes over." if len(data.attrs["switches"]) else ""
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-steps"),
+        quantities=("energy_by_step",),
         title="Energy by step and layer",
         caption=typical(quantity, over="frames and tokens") + switched,
         alt=f"Colour map of the raw energy: {extremes(quantity, rows=dims.LAYER, columns=dims.STEP)}.",
@@ -115,6 +117,7 @@ def _profile(data: xr.Dataset, salt: str) -> Figure:
     said = f"The peak is at step {peak}." if peak is not None else "No peak by the rule of the analysis."
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-profile"),
+        quantities=("step_profile",),
         title="Energy by step",
         caption=f"{behind(quantity, over='layers, frames and tokens')} {said}",
         alt=f"Line chart of the raw energy by step: {ends(quantity, dims.STEP)}. {said}",
@@ -146,6 +149,7 @@ def _share(data: xr.Dataset, salt: str) -> Figure:
     axes.set_ylabel("share of the first frame")
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-share"),
+        quantities=("first_frame_share",),
         title="Share of the first frame, by layer",
         caption=f"Energy of latent frame 0 over that of all frames. {behind(quantity, over='steps')}",
         alt=f"Line chart of the first frame's share: {ends(quantity, dims.LAYER)}; equal frames: {equal:.2f}.",
