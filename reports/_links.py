@@ -33,8 +33,10 @@ def links(figure: Figure) -> str:
 
 def _link(figure: Figure, axes: Axes, along: str) -> dict[str, Any] | None:
     name = _LABELS.get(axes.get_xlabel() if along == "x" else axes.get_ylabel())
+    if name is None:
+        return None
     values = _values(axes, along)
-    if name is None or len(values) < 2:
+    if len(values) < 2:
         return None
     cells = axes in _CELLS
     at = np.arange(len(values)) if cells else values
@@ -61,8 +63,7 @@ def _values(axes: Axes, along: str) -> NDArray[np.int64]:
         return held.astype(np.int64) if held.dtype.kind in "iu" else np.empty(0, np.int64)
     if along == "y":
         return np.empty(0, np.int64)
-    drawn = [
-        np.asarray(line.get_xdata(orig=True), np.float64) for line in axes.get_lines() if len(line.get_xdata()) > 2
-    ]
+    each = [np.asarray(line.get_xdata(orig=True), np.float64) for line in axes.get_lines()]
+    drawn = [x for x in each if len(x) > 2]  # shorter ones are reference lines
     known = np.unique(np.concatenate(drawn)) if drawn else np.empty(0)
-    return np.unique(known.round()).astype(np.int64)
+    return np.unique(known[np.isfinite(known)].round()).astype(np.int64)

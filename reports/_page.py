@@ -103,6 +103,8 @@ def render(
             microscope_after=next((one.anchor for one in reversed(items) if _is_trajectory(one)), ""),
             origin=origin(acts, results),
             queries=QUERIES,
+            tables=tables,
+            python=python,
             style=Markup(_asset("report.css")),
             script=Markup(script),
             script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
@@ -190,8 +192,6 @@ def _environment() -> Environment:
     # Plain text, which autoescape then makes safe for an attribute; jinja's own `tojson` marks its output as safe HTML.
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
     environment.filters["tight"] = _tight
-    environment.filters["tables"] = tables
-    environment.filters["python"] = python
     return environment
 
 

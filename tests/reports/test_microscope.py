@@ -79,7 +79,7 @@ def test_a_value_that_is_missing_is_told_as_missing(plain):
 def test_links_find_steps_where_the_drawing_has_them():
     figure = Figure(figsize=(4, 2))
     axes = figure.subplots()
-    axes.plot([3, 4, 7], [0, 1, 0])
+    axes.plot([3, 4, 7, np.nan], [0, 1, 0, 0])
     axes.set_xlabel("denoising step")
     figure.canvas.draw()
     (link,) = json.loads(links(figure))
