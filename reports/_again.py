@@ -30,7 +30,11 @@ def tables(result: Result, quantities: Sequence[str]) -> tuple[Table, ...]:
 def _csv(result: Result, name: str) -> str:
     if result.to_dataset()[name].size > CSV_BYTES // 4:
         return ""
-    text = result.to_dataframe(name).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    frame = result.to_dataframe(name)
+    # A dataset has its labels in any order; the same inputs shall give the same bytes.
+    values = [column for column in (name, f"{name}_low", f"{name}_high") if column in frame]
+    frame = frame[[*sorted(set(map(str, frame.columns)) - set(values)), *values]]
+    text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     uri = f"data:text/csv;charset=utf-8,{quote(text, safe=_SAFE)}"
     return uri if len(uri) <= CSV_BYTES else ""
 
