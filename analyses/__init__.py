@@ -9,6 +9,7 @@ To add an analysis, write one file here with a function that carries `@register`
 
 from analyses._registry import Found, load, names, once, register, run
 from analyses._result import Result
+from analyses._select import changed
 from analyses.channels import channels
 from analyses.correspondence import correspondence
 from analyses.energy import energy
@@ -48,6 +49,7 @@ __all__ = [
     "UnknownAnalysis",
     "UnknownOption",
     "UnknownProbeLabel",
+    "changed",
     "channels",
     "correspondence",
     "energy",

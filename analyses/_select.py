@@ -96,10 +96,21 @@ def conditions(acts: ActivationStore, *, arrays: Sequence[str], where: str) -> l
     rows = _rows(acts, arrays=arrays, where=where)
     if not rows:
         raise NoRuns(_nothing(acts, arrays=arrays, where=where))
+    return _parted(acts, rows, arrays)
+
+
+def _parted(acts: ActivationStore, rows: dict[str, Run], arrays: Sequence[str]) -> list[Selection]:
+    """By weights, settings and interventions."""
     groups: dict[str, list[str]] = {}
     for run_id, run in rows.items():
         groups.setdefault(json.dumps(_condition(run), sort_keys=True), []).append(run_id)
     return [select(acts, arrays=arrays, runs=run_ids) for run_ids in groups.values()]
+
+
+def changed(acts: ActivationStore, *, arrays: Sequence[str]) -> list[tuple[str, ...]]:
+    """Run ids of the changed runs that hold one of `arrays`, parted by what was changed: each can be analysed alone."""
+    rows = {run_id: run for run_id, run in _rows(acts, arrays=arrays, where=None).items() if run.interventions}
+    return [selection.run_ids for selection in _parted(acts, rows, arrays)]
 
 
 def arrays_of_all(acts: ActivationStore, run_ids: Sequence[str]) -> set[str]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
-from matplotlib.colors import LogNorm, Normalize
-from numpy.typing import NDArray
 
-from reports._figure import CMAP
+from reports._colours import coloured, palette
 from reports._media import Sheet, evenly, map_sheet, picture
-from reports._section import Axis, Context, Film, Group, Pane, Readout
+from reports._section import Axis, Context, Film, Grid, Group, Pane, Readout, Under
 from reports._words import some, typical
 from store import dims
 
@@ -24,17 +22,17 @@ OTHERS: Final = ("masked", "standardised")
 """Kinds of energy whose maps stand below the raw ones, where whole tokens were kept."""
 POSTERS: Final = 6
 """Layers that are shown on paper and without JavaScript."""
-LOG_FROM: Final = 10.0
-"""A colour scale whose ends are further apart than this factor is logarithmic."""
 
 
-def film(data: xr.Dataset, context: Context, salt: str) -> Film | None:
+def film(data: xr.Dataset, context: Context, salt: str, *, grid: Grid | None = None) -> Film | None:
     """A slider for the step, a slider for the layer, the frames beside each other; None if even one does not fit.
 
     Args:
         data: The dataset of an `energy` result.
         context: For the samples' prompts and first frames, and what the page may weigh.
         salt: Short id, unique on the page.
+        grid: Numbers by layer and step among whose cells the reader chooses; where no map was kept of a cell, that of
+            the nearest one is shown, and said.
     """
     layers = evenly(data.sizes[dims.LAYER], MAP_LAYERS)
     frames = evenly(data.sizes[dims.FRAME], MAP_FRAMES)
@@ -46,6 +44,7 @@ def film(data: xr.Dataset, context: Context, salt: str) -> Film | None:
     n = int(data["maps"].attrs["n"])
     sheets: list[Sheet] = []
     groups: list[Group] = []
+    axes = _axes(data, chosen, grid)
     means = {f"Mean of {some(n, 'sample')}": "maps"} if n > 1 else {}
     means |= {f"{kind.capitalize()} energy, {some(n, 'sample')}": f"maps_{kind}" for kind in kinds}
     for row in [*means, *samples]:
@@ -54,6 +53,8 @@ def film(data: xr.Dataset, context: Context, salt: str) -> Film | None:
         if not context.afford(sheet.nbytes):
             break
         panes = _panes(chosen, len(sheets), scales)
+        if row not in means:
+            panes = _over_x0(panes, data, chosen, context, sample=row, steps=_kept(data, axes[0]))
         groups.append(Group("", row, None, panes) if row in means else _group(context, row, panes))
         sheets.append(sheet)
     if not sheets:
@@ -62,32 +63,28 @@ def film(data: xr.Dataset, context: Context, salt: str) -> Film | None:
     return Film(
         id=f"{salt}-maps",
         title="Where in the picture",
-        axes=_axes(data, chosen),
+        axes=axes,
         sheets=tuple(sheets),
         groups=tuple(groups),
         caption=(
             f"{overall}A single sample has no interval. Each map has its own colour scale, told under it: it shows "
-            "where in the frame; frames, layers and steps are compared in the matrices below. "
+            "where in the frame; frames, layers and steps are compared in the grid and in the matrices. "
             f"{data.sizes[dims.Y]} × {data.sizes[dims.X]} cells, drawn without loss."
+            + (" Under a sample's maps lies x̂0 of its first run." if _has_x0(groups) else "")
         ),
         pixelated=True,
         rows=True,
+        grid=grid,
         left_out=_left_out(data, frames=len(frames), layers=len(layers), samples=max(0, len(sheets) - len(means))),
     )
-
-
-def is_wide(values: NDArray[Any]) -> bool:
-    """Whether a colour scale for `values` should be logarithmic."""
-    low, high = float(values.min()), float(values.max())
-    return low > 0 and high / low > LOG_FROM
 
 
 def _sheet(maps: xr.DataArray) -> tuple[Sheet, list[list[str]]]:
     """Steps and their layers down, frames across; and the words of each map's scale, `[row][column]`."""
     values = maps.transpose("map_step", dims.LAYER, dims.FRAME, dims.Y, dims.X).to_numpy()
-    coloured = [[_coloured(cell) for cell in row] for row in values.reshape(-1, *values.shape[2:])]
-    sheet = map_sheet(np.array([[places for places, _ in row] for row in coloured]), _palette())
-    return sheet, [[words for _, words in row] for row in coloured]
+    shown = [[coloured(cell) for cell in row] for row in values.reshape(-1, *values.shape[2:])]
+    sheet = map_sheet(np.array([[places for places, _ in row] for row in shown]), palette())
+    return sheet, [[words for _, words in row] for row in shown]
 
 
 def _panes(chosen: xr.Dataset, sheet: int, scales: list[list[str]]) -> tuple[Pane, ...]:
@@ -112,28 +109,67 @@ def _group(context: Context, sample: str, panes: tuple[Pane, ...]) -> Group:
     return Group(sample, record.record.prompt, picture(record.first_frame), panes)
 
 
-def _axes(data: xr.Dataset, chosen: xr.Dataset) -> tuple[Axis, Axis]:
-    sigmas = data["sigma"].sel(step=data["map_step"].to_numpy()).to_numpy()
-    steps = tuple(f"{step} · σ {sigma:.2f}" for step, sigma in zip(data["map_step"].to_numpy(), sigmas, strict=True))
-    layers = tuple(str(layer) for layer in chosen[dims.LAYER].to_numpy())
+def _axes(data: xr.Dataset, chosen: xr.Dataset, grid: Grid | None) -> tuple[Axis, Axis]:
+    kept = tuple(map(int, data["map_step"].to_numpy())), tuple(map(int, chosen[dims.LAYER].to_numpy()))
+    steps, layers = kept if grid is None else (grid.steps, grid.layers)
+    sigmas = data["sigma"].reindex(step=list(steps)).to_numpy()
+    names = [
+        f"{step} · σ {sigma:.2f}" if np.isfinite(sigma) else f"{step}"
+        for step, sigma in zip(steps, sigmas, strict=True)
+    ]
     return (
-        Axis("step", steps, rows=len(layers), columns=0, start=len(steps) // 2, fps=1.5),
-        Axis("layer", layers, rows=1, columns=0, start=len(layers) // 2, fps=3.0),
+        _axis("step", steps, names, kept[0], rows=len(kept[1]), fps=1.5),
+        _axis("layer", layers, list(map(str, layers)), kept[1], rows=1, fps=3.0),
     )
 
 
-def _coloured(values: NDArray[Any]) -> tuple[NDArray[np.uint8], str]:
-    """One map as positions in the palette, and the words of its scale."""
-    low, high = float(values.min()), float(values.max())
-    wide = is_wide(values)
-    norm = LogNorm(low, high) if wide else Normalize(low, high)
-    places = np.asarray(norm(values)) * 255 if high > low else np.zeros(values.shape)
-    return places.round().astype(np.uint8), f"{low:.3g} to {high:.3g}{', log' if wide else ''}"
+def _axis(
+    name: str, values: tuple[int, ...], labels: Sequence[str], kept: tuple[int, ...], *, rows: int, fps: float
+) -> Axis:
+    """A slider over `values` whose pictures are those of the nearest value in `kept`."""
+    places = tuple(_nearest(kept, value) for value in values)
+    told = tuple(
+        label if kept[place] == value else f"{label} (maps: {kept[place]})"
+        for label, value, place in zip(labels, values, places, strict=True)
+    )
+    return Axis(name, told, rows, 0, places.index(len(kept) // 2), fps, values, places)
 
 
-def _palette() -> NDArray[np.uint8]:
-    colours = mpl.colormaps[CMAP](np.arange(256))
-    return (np.asarray(colours)[:, :3] * 255).round().astype(np.uint8)
+def _nearest(values: Sequence[int], wanted: float) -> int:
+    return min(range(len(values)), key=lambda at: abs(values[at] - wanted))
+
+
+def _over_x0(
+    panes: tuple[Pane, ...],
+    data: xr.Dataset,
+    chosen: xr.Dataset,
+    context: Context,
+    *,
+    sample: str,
+    steps: Sequence[int],
+) -> tuple[Pane, ...]:
+    """The same panes above x̂0 of the sample's first run, where a section has drawn it."""
+    of = [run_id for run_id in context.shown if context.acts.run(run_id).run.sample_id == sample]
+    if not of:
+        return panes
+    shown = context.shown[of[0]]
+    rows = tuple(_nearest(shown.steps, step) for step in steps)
+    # The first video frame is the first latent frame; the others are spread evenly over the rest.
+    video = context.acts.run(of[0]).run.settings.frames - 1
+    latent = max(1, data.sizes[dims.FRAME] - 1)
+    columns = [_nearest(shown.frames, int(frame) * video / latent) for frame in chosen[dims.FRAME].to_numpy()]
+    return tuple(
+        pane._replace(under=Under(shown.sheet, rows, column)) for pane, column in zip(panes, columns, strict=True)
+    )
+
+
+def _kept(data: xr.Dataset, axis: Axis) -> list[int]:
+    """The step whose map is shown, for each position of the slider."""
+    return [int(data["map_step"].to_numpy()[place]) for place in axis.places]
+
+
+def _has_x0(groups: Sequence[Group]) -> bool:
+    return any(pane.under is not None for group in groups for pane in group.panes)
 
 
 def _left_out(data: xr.Dataset, *, frames: int, layers: int, samples: int) -> str:

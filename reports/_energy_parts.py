@@ -87,6 +87,7 @@ def _by_layer(
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series), borderaxespad=0.2)
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=(name,),
         title=title,
         caption=f"{said} {behind(first[name], over='steps')}",
         alt=f"Line chart by layer. {'; '.join(told)}.",
@@ -111,6 +112,7 @@ def _foreground(data: xr.Dataset, salt: str) -> Figure:
         axes.axvline(float(np.searchsorted(steps, switch)) - 0.5, color="white", linewidth=1.2, linestyle=(0, (2, 2)))
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=("foreground_ratio",),
         title=f"Foreground over background, {kind} energy",
         caption=f"Objects of the true video against tokens without any. {typical(quantity, over='frames')}",
         alt=f"Colour map of the ratio: {extremes(quantity, rows=dims.LAYER, columns=dims.STEP)}.",

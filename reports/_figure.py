@@ -21,6 +21,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from reports._links import counts_cells, links
+
 INK: Final = "#010101"
 """Placeholder for text and the main line."""
 MUTED: Final = "#020202"
@@ -80,6 +82,8 @@ class Figure(NamedTuple):
     caption: str
     alt: str
     """What the figure shows, for who cannot see it; made from its numbers."""
+    quantities: tuple[str, ...] = ()
+    """Names of what it draws, in the result: the page offers them as tables, and the Python that gives them again."""
 
 
 @contextmanager
@@ -111,6 +115,8 @@ def to_svg(figure: Canvas, *, salt: str) -> Markup:
     svg = svg.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
     for color, variable in _VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
+    # After drawing, when the layout is settled; numbers and fixed names only, which need no escaping in single quotes.
+    svg = svg.replace("<svg ", f"<svg data-links='{links(figure)}' ", 1)
     return Markup(svg)
 
 
@@ -188,6 +194,7 @@ def matrix(
     for spine in axes.spines.values():
         spine.set_visible(False)
     _ticks(axes, x, y)
+    counts_cells(axes, x=x, y=y)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     bar = figure.colorbar(image, ax=axes, pad=0.02, label=scale_label)

@@ -19,8 +19,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analyses import Result
+from reports._again import python, tables
+from reports._microscope import microscope
 from reports._provenance import origin
 from reports._section import MEDIA_BYTES, Context, Section, drawer, place
+from reports._words import change
 from reports.errors import CannotWrite, NothingToReport
 from store import ActivationStore
 
@@ -43,6 +46,10 @@ QUERIES: Final[tuple[tuple[str, str], ...]] = (
     ),
 )
 """Questions worth asking of any store, with their SQL (no double quotes, so that a shell takes them as they are)."""
+
+
+SCRIPTS: Final = ("view.js", "film.js", "microscope.js", "figures.js")
+"""Run in this order, as one script: what the reader looks at, and what follows it."""
 
 
 class Item(NamedTuple):
@@ -82,17 +89,22 @@ def render(
     """
     if not results:
         raise NothingToReport("There is no result to report: run an analysis first, e.g. `stepscope analyze energy`.")
-    context = Context(acts, runs=None if runs is None else tuple(runs), media_bytes=media_bytes)
-    items = [_item(result, context, f"s{at}") for at, result in enumerate(sorted(results, key=_place))]
-    script = _asset("report.js")
+    ordered = sorted(results, key=lambda one: _place(acts, one))
+    context = Context(acts, runs=None if runs is None else tuple(runs), media_bytes=media_bytes, results=ordered)
+    items = [_item(result, context, f"s{at}") for at, result in enumerate(ordered)]
+    script = "".join(map(_asset, SCRIPTS))
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             title=title or _title(acts, results),
             items=items,
+            microscope=microscope(context),
+            microscope_after=next((one.anchor for one in reversed(items) if _is_trajectory(one)), ""),
             origin=origin(acts, results),
             queries=QUERIES,
+            tables=tables,
+            python=python,
             style=Markup(_asset("report.css")),
             script=Markup(script),
             script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
@@ -150,11 +162,20 @@ def _item(result: Result, context: Context, salt: str) -> Item:
     draw = drawer(result.record.analysis)
     section = None if draw is None else draw(result, context, salt)
     name = result.record.analysis if section is None else section.title
+    conditions = {str(context.changes(one)) for one in context.of(result.record.analysis)}
+    if section is not None and len(conditions) > 1:
+        name = f"{name} · {change(context.changes(result))}"
     return Item(result, section, f"{salt}-{result.record.analysis}", name)
 
 
-def _place(result: Result) -> tuple[float, str, str]:
-    return place(result.record.analysis), result.record.analysis, result.id
+def _is_trajectory(item: Item) -> bool:
+    return item.result.record.analysis == "trajectory" and item.section is not None
+
+
+def _place(acts: ActivationStore, result: Result) -> tuple[float, str, bool, str]:
+    """Clean runs before changed ones."""
+    changed = bool(acts.run(result.record.run_ids[0]).run.interventions)
+    return place(result.record.analysis), result.record.analysis, changed, result.id
 
 
 def _title(acts: ActivationStore, results: Sequence[Result]) -> str:

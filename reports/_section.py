@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, Final, NamedTuple
 
 from analyses import Result
 from reports._figure import Figure
 from reports._media import Sheet
-from store import ActivationStore
+from store import ActivationStore, Json
 
 MEDIA_BYTES: Final = 8_000_000
 """What all pictures and videos of a page may weigh together."""
@@ -29,6 +31,10 @@ class Axis(NamedTuple):
     """Position at which the page opens."""
     fps: float
     """Positions a second when it plays."""
+    values: tuple[int, ...]
+    """The step, frame or layer at each position: what other figures of the page are moved to."""
+    places: tuple[int, ...] = ()
+    """Position in the sheet for each of the slider, where the sheet holds fewer; empty if they are the same."""
 
 
 class Readout(NamedTuple):
@@ -39,6 +45,47 @@ class Readout(NamedTuple):
     """One for each position of the slider, or each row of the sheet."""
     axis: int | None = 0
     """Which slider; None for the row of the sheet that the pane shows."""
+
+
+class Curve(NamedTuple):
+    """A number by position of the first slider, drawn under a pane."""
+
+    name: str
+    values: tuple[float, ...]
+    """NaN where there is none."""
+
+
+class Curves(NamedTuple):
+    """Curves that share one scale, which begins at 0."""
+
+    name: str
+    """What they are, for who cannot see them."""
+    curves: tuple[Curve, ...]
+    """At most three, in the page's series colours."""
+    top: float
+    """Upper end of the scale."""
+
+    @property
+    def lines(self) -> tuple[tuple[str, ...], ...]:
+        """`x,y x,y …` of each unbroken part of each curve; x counts positions, y goes down from 1 to 0."""
+        return tuple(tuple(_parts(curve.values, self.top)) for curve in self.curves)
+
+
+def _parts(values: tuple[float, ...], top: float) -> Iterator[str]:
+    points = [None if math.isnan(value) else f"{at},{1 - value / top:.4f}" for at, value in enumerate(values)]
+    for known, part in groupby(points, key=lambda point: point is not None):
+        if known:
+            yield " ".join(point for point in part if point)
+
+
+class Under(NamedTuple):
+    """The x̂0 that lies under a map, at will: a sheet that the page already has."""
+
+    sheet: str
+    """Its CSS class."""
+    rows: tuple[int, ...]
+    """Row of that sheet for each position of the first slider."""
+    column: int
 
 
 class Pane(NamedTuple):
@@ -57,10 +104,13 @@ class Pane(NamedTuple):
     strip: tuple[float, ...] = ()
     """Heights of the bars under the pane, 0 to 1, one for each position of the first slider."""
     strip_name: str = ""
+    curves: Curves | None = None
+    """What is drawn in the place of the bars, where there is more than one number by step."""
     mark: int | None = None
     """Position of the first slider that is marked on the strip."""
     poster: tuple[tuple[int, int, str], ...] = ()
     """(row, column, label) of the cells that are shown on paper and without JavaScript."""
+    under: Under | None = None
 
 
 class Group(NamedTuple):
@@ -72,6 +122,62 @@ class Group(NamedTuple):
     picture: Sheet | None
     """The first frame, or None."""
     panes: tuple[Pane, ...]
+
+
+class Statistic(NamedTuple):
+    """A number by layer and step."""
+
+    id: str
+    """Its name in addresses; unique on the page."""
+    name: str
+    units: str
+    caption: str
+    """With n and interval."""
+    steps: tuple[int, ...]
+    layers: tuple[int, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    """`[layer][step]`."""
+    low: tuple[tuple[float | None, ...], ...]
+    """Lower ends of the intervals, or empty."""
+    high: tuple[tuple[float | None, ...], ...]
+    picture: Sheet
+    """A pixel a cell, the first layer at the bottom."""
+    scale: str
+    python: str
+
+    @property
+    def nbytes(self) -> int:
+        """What it adds to a page, about."""
+        return self.picture.nbytes + 8 * sum(map(len, (*self.values, *self.low, *self.high)))
+
+    @property
+    def alt(self) -> str:
+        """What the picture shows, in numbers."""
+        return (
+            f"{self.name} by layer ({self.layers[0]} to {self.layers[-1]}, upwards) and step ({self.steps[0]} to "
+            f"{self.steps[-1]}): {self.scale}"
+        )
+
+
+class Grid(NamedTuple):
+    """Statistics from which the reader chooses one."""
+
+    statistics: tuple[Statistic, ...]
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """What the page's script needs of each."""
+        return [{**one._asdict(), "picture": None, "uri": one.picture.uri, "alt": one.alt} for one in self.statistics]
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps that any of them has."""
+        return tuple(sorted({step for one in self.statistics for step in one.steps}))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers that any of them has."""
+        return tuple(sorted({layer for one in self.statistics for layer in one.layers}))
 
 
 class Film(NamedTuple):
@@ -88,6 +194,20 @@ class Film(NamedTuple):
     """Groups below each other, with small panes; else beside each other."""
     left_out: str = ""
     """One line on what is not shown, or empty."""
+    grid: Grid | None = None
+    """Chooses among the positions of the two sliders, step and layer."""
+    quantities: tuple[str, ...] = ()
+    """Names of what stands under the pictures, in the section's result."""
+
+
+class Shown(NamedTuple):
+    """Where on the page the x̂0 of a run already is, so that another figure can show it again without its bytes."""
+
+    sheet: str
+    """CSS class of its sheet: steps down, frames across."""
+    steps: tuple[int, ...]
+    frames: tuple[int, ...]
+    """Video frames."""
 
 
 class Section(NamedTuple):
@@ -109,13 +229,33 @@ class Context:
         acts: For pictures, samples and records only; every number comes from a result.
         runs: Runs whose films are shown; None for all runs of the result.
         media_bytes: What pictures and videos of the page may weigh together.
+        results: All results of the page, so that one section can show what another result says of the same runs.
     """
 
-    def __init__(self, acts: ActivationStore, *, runs: tuple[str, ...] | None, media_bytes: int) -> None:
+    def __init__(
+        self,
+        acts: ActivationStore,
+        *,
+        runs: tuple[str, ...] | None,
+        media_bytes: int,
+        results: Sequence[Result] = (),
+    ) -> None:
         self.acts = acts
         self.runs = runs
         self.media_bytes = media_bytes
+        self.results = tuple(results)
+        self.shown: dict[str, Shown] = {}
+        """Runs whose x̂0 a section has drawn."""
         self._left = media_bytes
+
+    def of(self, analysis: str) -> tuple[Result, ...]:
+        """Results of `analysis` on the page, those of clean runs first."""
+        found = [result for result in self.results if result.record.analysis == analysis]
+        return tuple(sorted(found, key=lambda one: bool(self.changes(one))))
+
+    def changes(self, result: Result) -> tuple[Json, ...]:
+        """Interventions of the first run behind `result`; of all its runs, where they are of one condition."""
+        return self.acts.run(result.record.run_ids[0]).run.interventions
 
     def afford(self, nbytes: int, *, spare: int = 0) -> bool:
         """Take `nbytes` from what is left, if that leaves `spare` for others."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from textwrap import shorten
 
 import numpy as np
 import xarray as xr
+
+from store import Json
 
 
 def behind(quantity: xr.DataArray, *, over: str = "", mark: str = "band") -> str:
@@ -37,6 +41,21 @@ def _mean(n: int, over: str) -> str:
 def some(count: int, noun: str) -> str:
     """`1 run`, `6 runs`."""
     return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def change(interventions: Sequence[Json]) -> str:
+    """Interventions in a few words, `noise at step, matched, steps 2`; `clean` without any."""
+    return " + ".join(_one_change(one) for one in interventions) or "clean"
+
+
+def _one_change(intervention: Json) -> str:
+    words = [str(intervention.get("kind", "changed")).replace("_", " ")]
+    for name, value in sorted(intervention.items()):
+        if name == "kind" or value in (None, False) or isinstance(value, dict):
+            continue
+        listed = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        words.append(name if value is True else f"{name} {listed}")
+    return shorten(", ".join(words), 60, placeholder="…")
 
 
 def percent(fraction: float) -> str:

@@ -1,4 +1,4 @@
-"""The x̂0 viewer: each run's x̂0 as a video at every step, the seeds of a sample beside each other."""
+"""The x̂0 viewer: each run's x̂0 as a video at every step, the seeds of a sample, clean and changed, side by side."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from analyses import Result
+from reports._evidence import by_run, evidence
 from reports._media import MAX_COLUMNS, MAX_ROWS, Sheet, evenly, picture, shrunk, video_sheet
-from reports._section import Axis, Context, Film, Group, Pane, Readout
-from reports._words import some
+from reports._section import Axis, Context, Film, Group, Pane, Readout, Shown
+from reports._words import change, some
 from store import ActivationStore, dims
 
 LOSSLESS_BYTES: Final = 5_000_000
@@ -36,16 +38,36 @@ class _Video(NamedTuple):
     sheet: Sheet
 
 
-def film(data: xr.Dataset, context: Context, salt: str) -> tuple[Film | None, tuple[str, ...]]:
-    """The film of a `trajectory` result, or why there is none.
+class _Row(NamedTuple):
+    """One run that a result tells of."""
+
+    sample_id: str
+    seed: int
+    order: int
+    """Of its result: clean runs stand before changed ones."""
+    run_id: str
+    data: xr.Dataset
+    """That of its result."""
+    change: str
+    """Its interventions in words; empty where no run of the film has any."""
+
+
+def film(result: Result, context: Context, salt: str) -> tuple[Film | None, tuple[str, ...]]:
+    """The film of all `trajectory` results of the page, under the first of them; or why there is none.
+
+    Clean and changed runs of a sample stand beside each other, under the same sliders.
 
     Args:
-        data: The result's dataset; every number comes from there.
-        context: Where the pictures come from, and what they may weigh.
+        result: The result whose section is drawn.
+        context: Where the pictures come from, and what they may weigh; every number comes from its results.
         salt: Short id, unique on the page.
     """
-    acts = context.acts
-    wanted = [run_id for run_id in _by_sample(data) if context.runs is None or run_id in context.runs]
+    together = context.of("trajectory") or (result,)
+    if together[0].id != result.id:
+        return None, (f"Videos of these runs ({change(context.changes(result))}) stand beside the first ones, above.",)
+    rows = _rows_of(together, context)
+    acts, data = context.acts, result.to_dataset()
+    wanted = list(rows)
     having = [run_id for run_id in wanted if _has_pixels(acts, run_id)]
     if not having:
         return None, ("No run kept x0_hat/pixels, so there is no video of x̂0; capture with that item to see it.",)
@@ -55,18 +77,23 @@ def film(data: xr.Dataset, context: Context, salt: str) -> tuple[Film | None, tu
     videos = _videos(context, having[:MAX_RUNS], steps, frames)
     if not videos:
         return None, ("The videos of x̂0 are larger than a page may be; render fewer runs, or a smaller capture.",)
-    groups = _groups(acts, data, videos, steps=steps, columns=len(frames))
+    groups = _groups(context, rows, videos, steps=steps, columns=len(frames))
+    context.shown |= {
+        video.run_id: Shown(f"{salt}-x0-{at}", tuple(map(int, steps)), tuple(map(int, frames)))
+        for at, video in enumerate(videos)
+    }
     made = Film(
         id=f"{salt}-x0",
         title="x̂0 of each step",
         axes=(
-            Axis("step", _step_labels(data, steps), rows=1, columns=0, start=len(steps) - 1, fps=STEPS_PER_SECOND),
-            Axis("frame", _frame_labels(frames), rows=0, columns=1, start=len(frames) - 1, fps=FRAMES_PER_SECOND),
+            Axis("step", _step_labels(data, steps), 1, 0, len(steps) - 1, STEPS_PER_SECOND, tuple(map(int, steps))),
+            Axis("frame", _frame_labels(frames), 0, 1, len(frames) - 1, FRAMES_PER_SECOND, tuple(map(int, frames))),
         ),
         sheets=tuple(video.sheet for video in videos),
         groups=groups,
-        caption=_caption(data, videos, first, frames, strip=groups[0].panes[0].strip_name),
+        caption=_caption(rows, videos, groups, first, frames),
         pixelated=videos[0].sheet.width < 100,
+        quantities=("score_by_run", "latent_distance_by_run", "answer_commit_by_run"),
         left_out=_left_out(wanted, having, videos, first, steps, frames),
     )
     return made, ()
@@ -99,39 +126,44 @@ def _videos(context: Context, run_ids: Sequence[str], steps: NDArray[Any], frame
 
 
 def _groups(
-    acts: ActivationStore, data: xr.Dataset, videos: Sequence[_Video], *, steps: NDArray[Any], columns: int
+    context: Context, rows: dict[str, _Row], videos: Sequence[_Video], *, steps: NDArray[Any], columns: int
 ) -> tuple[Group, ...]:
+    explored = by_run(context)
     by_sample: dict[str, list[Pane]] = {}
     for position, video in enumerate(videos):
-        run = data.sel(run=video.run_id)
-        pane = _pane(run, position, steps=steps, columns=columns)
-        by_sample.setdefault(str(run["sample_id"].item()), []).append(pane)
+        row = rows[video.run_id]
+        pane = _pane(row, position, explored.get(row.run_id), steps=steps, columns=columns)
+        by_sample.setdefault(row.sample_id, []).append(pane)
     groups: list[Group] = []
     for sample_id, panes in by_sample.items():
-        sample = acts.sample(sample_id)
+        sample = context.acts.sample(sample_id)
         family = " · ".join(part for part in (sample.record.family, sample.record.difficulty, sample_id) if part)
         groups.append(Group(family, sample.record.prompt, picture(sample.first_frame), tuple(panes)))
     return tuple(groups)
 
 
-def _pane(run: xr.Dataset, sheet: int, *, steps: NDArray[Any], columns: int) -> Pane:
+def _pane(of: _Row, sheet: int, explored: xr.Dataset | None, *, steps: NDArray[Any], columns: int) -> Pane:
+    run = of.data.sel(run=of.run_id)
     rows = _rows(run, steps)
+    held = None if explored is None else evidence(explored, of.run_id, steps)
     scores = [name for name in rows if name != DISTANCE]
     strip = scores[0] if scores else ""
     commit = float(run["answer_commit_by_run"]) if "answer_commit_by_run" in run else math.nan
     mark = int(np.searchsorted(steps, commit)) if math.isfinite(commit) else len(steps)
     readouts = tuple(Readout(name, tuple(_text(value) for value in values)) for name, values in rows.items())
     told = ", ".join(f"{readout.name} {readout.texts[-1]}" for readout in readouts)
+    name = f"seed {of.seed}" + (f", {of.change}" if of.change else "")
     return Pane(
         sheet=sheet,
         row=0,
         column=0,
-        title=f"seed {int(run['seed'])}",
-        alt=f"x̂0 of seed {int(run['seed'])}; at the last step shown: {told or 'no score'}",
-        readouts=readouts,
+        title=name,
+        alt=f"x̂0 of {name}; at the last step shown: {told or 'no score'}",
+        readouts=readouts if held is None else (held.strongest, *readouts),
         note=f"right answer from step {commit:.0f} on" if math.isfinite(commit) else _why_uncommitted(run),
         strip=tuple(float(value) for value in np.nan_to_num(rows[strip])) if strip else (),
         strip_name=strip,
+        curves=None if held is None else held.curves,
         mark=mark if mark < len(steps) else None,
         poster=tuple((int(row), columns - 1, f"step {steps[row]}") for row in evenly(len(steps), POSTERS)),
     )
@@ -160,10 +192,17 @@ def _why_uncommitted(run: xr.Dataset) -> str:
     return f"ends wrong (answer {final:.2f})" if final < 0.5 else "answer settles in the finished video only"
 
 
-def _by_sample(data: xr.Dataset) -> list[str]:
-    """Run ids, the seeds of a sample beside each other."""
-    rows = zip(data["sample_id"].to_numpy(), data["seed"].to_numpy(), data["run"].to_numpy(), strict=True)
-    return [str(run) for _, _, run in sorted((str(sample), int(seed), str(run)) for sample, seed, run in rows)]
+def _rows_of(together: Sequence[Result], context: Context) -> dict[str, _Row]:
+    """The runs of all results by their ids; seeds of a sample beside each other, a changed run after its clean one."""
+    rows: list[_Row] = []
+    several = len({str(context.changes(result)) for result in together}) > 1
+    for order, result in enumerate(together):
+        data = result.to_dataset().compute()
+        name = change(context.changes(result)) if several else ""
+        told = zip(data["sample_id"].to_numpy(), data["seed"].to_numpy(), data["run"].to_numpy(), strict=True)
+        rows += [_Row(str(sample), int(seed), order, str(run), data, name) for sample, seed, run in told]
+    chosen = [row for row in rows if context.runs is None or row.run_id in context.runs]
+    return {row.run_id: row for row in sorted(chosen, key=lambda row: row[:4])}
 
 
 def _has_pixels(acts: ActivationStore, run_id: str) -> bool:
@@ -185,20 +224,27 @@ def _frame_labels(frames: NDArray[Any]) -> tuple[str, ...]:
 
 
 def _caption(
-    data: xr.Dataset, videos: Sequence[_Video], first: xr.DataArray, frames: NDArray[Any], *, strip: str
+    rows: dict[str, _Row],
+    videos: Sequence[_Video],
+    groups: Sequence[Group],
+    first: xr.DataArray,
+    frames: NDArray[Any],
 ) -> str:
+    panes = [pane for group in groups for pane in group.panes]
+    bars = next((pane.strip_name for pane in panes if pane.strip and pane.curves is None), "")
+    curves = " or ".join(dict.fromkeys(pane.curves.name for pane in panes if pane.curves is not None))
     native = f"{first.sizes[dims.X]} × {first.sizes[dims.Y]}"
     shown = f"{videos[0].sheet.width} × {videos[0].sheet.height}"
     size = f"{native} pixels" if native == shown else f"{native} pixels, shown at {shown}"
-    samples = len({str(data["sample_id"].sel(run=video.run_id).item()) for video in videos})
+    samples = len({rows[video.run_id].sample_id for video in videos})
     coding = "lossy WebP" if videos[0].sheet.lossy else "lossless WebP"
     text = (
         f"n = {some(samples, 'sample')}, {some(len(videos), 'run')}; {some(len(frames), 'frame')} of {size}; {coding}. "
         "Each run is shown on its own, so no interval."
     )
-    if strip:
-        text += f" Bars: {strip} of x̂0 by step."
-    if "answer_commit_by_run" in data:
+    text += f" Curves: {curves}, by step." if curves else ""
+    text += f" Bars: {bars} of x̂0 by step." if bars else ""
+    if any(pane.mark is not None for pane in panes):
         text += " ▲: step from which the right answer stays."
     return text
 

@@ -57,6 +57,7 @@ def _remembered(own: xr.Dataset, salt: str) -> Figure:
     told = ", ".join(f"{what} {value:.2f}" for what, value in beside if np.isfinite(value))
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=("score", "remembered"),
         title=f"{name}, while hidden: {own['verdict'].item()}",
         caption=f"{typical(score)} Dots: remembered. Beside it: {told}.",
         alt=f"Colour map of the score of {name}: {extremes(score, rows=dims.LAYER, columns=dims.STEP)}; {told}.",
@@ -108,6 +109,7 @@ def _by_step(data: xr.Dataset, names: dict[str, str], salt: str, *, title: str, 
     told = "; ".join(f"{what}: {ends(data[name], dims.STEP)}" for name, what in names.items())
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=tuple(names),
         title=title,
         caption=behind(data[next(iter(names))]),
         alt=f"Line chart by step. {told}.",
@@ -153,6 +155,7 @@ def _curves(data: xr.Dataset, group: str, salt: str) -> Figure:
     left = int((data["of"] == group).sum()) - own.sizes["label"]
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=("gain",),
         title=f"Readable by step: {group}",
         caption=behind(own["gain"], over="layers") + (f" Not drawn: {some(left, 'label')} more." if left else ""),
         alt=f"Line chart by step. {'; '.join(told)}.",
@@ -180,6 +183,7 @@ def _rises(data: xr.Dataset, salt: str) -> Figure:
     told = ", ".join(f"{name} {value:.1f}" for name, value in zip(names, mean, strict=True) if np.isfinite(value))
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=("rise_step", "difference"),
         title="Step of the rise",
         caption=f"{said} {behind(data['rise_step'], mark='line')}",
         alt=f"Dots with intervals: {told or 'none'}. {said}",

@@ -43,6 +43,7 @@ def _share(data: xr.Dataset, salt: str) -> Figure:
     )
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-share"),
+        quantities=("outlier_share",),
         title="What outlier channels carry",
         caption=typical(quantity),
         alt=f"Colour map of their share: {extremes(quantity, rows=dims.LAYER, columns=dims.STEP)}.",
@@ -70,6 +71,7 @@ def _spectrum(data: xr.Dataset, salt: str) -> Figure:
     strongest = ", ".join(str(int(at)) for at in order[:3])
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-spectrum"),
+        quantities=("rms", "outlier_rate"),
         title=f"Every channel of layer {layer}, by size",
         caption=f"Over samples and steps, n = {some(int(data.attrs['n']), 'sample')}, without interval. Large dots: "
         f"outliers in some step, {int(outlier.sum())} of {len(rms)}. Strongest: {strongest}.",

@@ -63,6 +63,7 @@ def _cells(data: xr.Dataset, salt: str) -> Figure:
     chance = percent(float(data["chance"].mean()))
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-cells"),
+        quantities=("accuracy", "tracked"),
         title="Tokens that are found, mean over heads",
         caption=f"{typical(accuracy)} Dots: above chance ({chance} on average). {_beside(data)}",
         alt=f"Colour map: {extremes(accuracy, rows=dims.LAYER, columns=dims.STEP)}; chance {chance}.",
@@ -89,6 +90,7 @@ def _heads(data: xr.Dataset, salt: str) -> Figure:
     step = int(data[dims.STEP][at])
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-heads"),
+        quantities=("head_accuracy", "head_tracked"),
         title=f"Each head by itself, step {step}",
         caption=f"{typical(every)} The step at which a head is best. Dots: above chance. {_beside(data)}",
         alt=f"Colour map of heads at step {step}: {extremes(own, rows=dims.LAYER, columns=dims.HEAD)}.",
@@ -135,6 +137,7 @@ def _tracks(data: xr.Dataset, context: Context, salt: str) -> Figure:
     )
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-tracks"),
+        quantities=("track_by_sample", "true_track_by_sample"),
         title="Tracks to look at",
         caption=f"n = {count} samples, the first by their ids, each alone, so no interval. True track (hidden frames "
         "left out) and found ones, frame by frame, over the first frame; each found track is of its best cell.",

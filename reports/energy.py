@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from analyses import Result
-from reports._energy_maps import film, is_wide
+from reports._colours import is_wide
 from reports._energy_parts import figures as of_parts
 from reports._figure import (
     MUTED,
@@ -29,9 +29,8 @@ from store import dims
 
 @draws("energy", place=6)
 def section(result: Result, context: Context, salt: str) -> Section:
-    """The matrices and profiles, then the maps."""
+    """The matrices and profiles; the maps stand in the microscope."""
     data = result.to_dataset().compute()
-    moving = film(data, context, salt)
     with drawing():
         figures = (
             _layers_by_frames(data, salt),
@@ -47,9 +46,8 @@ def section(result: Result, context: Context, salt: str) -> Section:
             "activations can carry most of it, so bright says where the norm is, not where the content is. Masked is "
             "without these channels; standardised brings all to one scale."
         ),
-        films=() if moving is None else (moving,),
+        films=(),
         figures=figures,
-        notes=() if moving is not None else ("The maps are larger than a page may be and are left out.",),
     )
 
 
@@ -68,6 +66,7 @@ def _layers_by_frames(data: xr.Dataset, salt: str) -> Figure:
     )
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-layers"),
+        quantities=("energy",),
         title="Energy by layer and frame",
         caption=typical(quantity, over="steps and tokens"),
         alt=f"Colour map of the raw energy: {extremes(quantity, rows=dims.LAYER, columns=dims.FRAME)}.",
@@ -93,6 +92,7 @@ def _steps_by_layers(data: xr.Dataset, salt: str) -> Figure:
     switched = " Dashed: another expert takes over." if len(data.attrs["switches"]) else ""
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-steps"),
+        quantities=("energy_by_step",),
         title="Energy by step and layer",
         caption=typical(quantity, over="frames and tokens") + switched,
         alt=f"Colour map of the raw energy: {extremes(quantity, rows=dims.LAYER, columns=dims.STEP)}.",
@@ -117,6 +117,7 @@ def _profile(data: xr.Dataset, salt: str) -> Figure:
     said = f"The peak is at step {peak}." if peak is not None else "No peak by the rule of the analysis."
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-profile"),
+        quantities=("step_profile",),
         title="Energy by step",
         caption=f"{behind(quantity, over='layers, frames and tokens')} {said}",
         alt=f"Line chart of the raw energy by step: {ends(quantity, dims.STEP)}. {said}",
@@ -148,6 +149,7 @@ def _share(data: xr.Dataset, salt: str) -> Figure:
     axes.set_ylabel("share of the first frame")
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-share"),
+        quantities=("first_frame_share",),
         title="Share of the first frame, by layer",
         caption=f"Energy of latent frame 0 over that of all frames. {behind(quantity, over='steps')}",
         alt=f"Line chart of the first frame's share: {ends(quantity, dims.LAYER)}; equal frames: {equal:.2f}.",

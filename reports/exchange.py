@@ -72,6 +72,7 @@ def _grid(arms: xr.Dataset, name: str, site: str, salt: str) -> Figure:
     )
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=(name,),
         title=f"{str(arms[name].attrs['long_name']).capitalize()}, {site}",
         caption=f"Highest: {told}. n = {arms[name].attrs['n']}; {arms[name].attrs['interval']}.",
         alt=f"Colour maps of {', '.join(parts)}, layers by steps; highest {told}.",

@@ -66,6 +66,7 @@ def _curves(data: xr.Dataset, prefix: str, salt: str) -> Figure:
     told = "; ".join(f"{label}: {ends(data[name], dims.STEP)}" for name, label in names.items())
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-mix"),
+        quantities=tuple(names),
         title="How many candidates x̂0 holds",
         caption=f"{behind(data[f'{prefix}effective'])} Second strongest: its weight, 1 = fully painted. Overlap: of "
         "the places of candidates that share the weight.",
@@ -101,6 +102,7 @@ def _gallery(data: xr.Dataset, context: Context, salt: str) -> Figure:
         told.append(f"{name}: {some(count, 'component')}, second strongest at step {step}")
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-look"),
+        quantities=("component_map_by_sample", "component_step_by_sample", "peak_step_by_sample"),
         title="What it rests on",
         caption=f"n = {some(len(data['sample']), 'sample')}; up to two of each kind, each alone, so no interval. "
         "Left: x̂0 at the step where its second candidate is strongest. Right: where its components change the first "
@@ -145,6 +147,7 @@ def _confusion(data: xr.Dataset, basis: str, salt: str) -> Figure:
     )
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-kinds-{basis}"),
+        quantities=("confusion", "auroc"),
         title=f"Kinds in families that the classifier never saw, by {basis}",
         caption=f"n = {int(one['auroc'].attrs['n'])} samples. AUROC, one against the rest: {auroc}; "
         f"{one['auroc'].attrs['interval']}.",

@@ -73,6 +73,7 @@ def _gallery(data: xr.Dataset, context: Context, salt: str) -> Figure:
     names = ", ".join(f"{at} ({float(data['likeness'][at]):.2f})" for at in chosen)
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-look"),
+        quantities=("weight", "likeness", "example_value"),
         title="What fires the strongest features",
         caption=f"n = {some(len(chosen), 'feature')}, the strongest with a likeness of 0.7 or more first; held-out "
         "tokens, one of each run, each alone, so no interval. Left: share of all squared activations, and largest "
@@ -114,6 +115,7 @@ def _firing(data: xr.Dataset, salt: str) -> Figure:
     )
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-firing"),
+        quantities=("firing",),
         title="When they fire",
         caption=f"Share of the held-out tokens of a step at which a feature is active, all samples together, so no "
         f"interval; n = {int(data.attrs['n'])} samples, of which half are held out.",
@@ -136,6 +138,7 @@ def _likeness(data: xr.Dataset, salt: str) -> Figure:
     told = data.attrs
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-alike"),
+        quantities=("likeness", "gaussian_likeness"),
         title="Which come back from other samples",
         caption=f"Largest cosine of each feature with one of the other half's dictionary, beside the same of two "
         f"dictionaries of Gaussian tokens of equal covariance; no interval. From 0.7 on it is the same feature: "

@@ -129,6 +129,7 @@ def _rows(data: xr.Dataset, names: Sequence[str], *, against: str, salt: str) ->
     )
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-gain"),
+        quantities=("gain", "equal", "forwards"),
         title="What is gained, by cost",
         caption=f"{behind(data['gain'], mark='line')} Right: forwards for one video, all runs together.",
         alt=f"Rows with gains, cheapest first. {told}.",
@@ -155,6 +156,7 @@ def _plane(data: xr.Dataset, names: Sequence[str], salt: str) -> Figure:
     told = "; ".join(f"{name}: {score:.2f} for {cost:.0f}" for name, score, cost in zip(names, y, x, strict=True))
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-plane"),
+        quantities=("score", "forwards"),
         title="Score by cost",
         caption=f"Mean over n = {int(data['score'].attrs['n'])} samples; intervals of the paired gains stand in the "
         "other figure. What lies above the line is worth more than a longer run. Oracles are left out.",
@@ -184,6 +186,7 @@ def _committed(data: xr.Dataset, salt: str) -> Figure:
     integer_steps(axes, step)
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-commit"),
+        quantities=("committed",),
         title="When the answer is that of the end",
         caption=f"Runs whose answer, read from x̂0, is right or wrong as that of the finished video. "
         f"{behind(data['committed'])}",

@@ -53,6 +53,7 @@ def _heads(data: xr.Dataset, salt: str) -> Figure:
     axes.plot(x, y, linestyle="none", marker=".", markersize=3, color=MUTED)
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-heads"),
+        quantities=("head_separability", "p"),
         title="Separability by layer and head",
         caption=f"{typical(own, over='steps')} Dots: beyond shuffled frames at some step, family-wise p ≤ 0.05 "
         f"({int(called.sum())} of {called.size} heads).",
@@ -81,6 +82,7 @@ def _ranking(data: xr.Dataset, salt: str) -> Figure:
     told = f" Interval of the rank of {ranks}." if ranks else ""
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-ranks"),
+        quantities=("head_separability", "rank"),
         title="The first heads",
         caption=f"{behind(data['head_separability'], over='steps', mark='bars')}{told}",
         alt=f"Heads in order, from {names[0]} with {mean[0]:.2f} to {names[-1]} with {mean[-1]:.2f}.",
@@ -106,6 +108,7 @@ def _motion(data: xr.Dataset, salt: str) -> Figure:
     half = float(((data["with_motion_high"] - data["with_motion_low"]) / 2).median())
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-motion"),
+        quantities=("with_motion",),
         title=f"With how far things truly move, step {int(data[dims.STEP][at])}",
         caption=f"n = {int(every.attrs['n'])} samples with true tracks; {every.attrs['interval']}: ± {half:.2f} in the "
         f"median cell. The interval leaves out 0 in {apart} of {every.size} cells; {0.05 * every.size:.0f} would by "

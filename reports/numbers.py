@@ -91,6 +91,7 @@ def _curves(
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-score"),
+        quantities=("score",),
         title=f"Score by number of {number}",
         caption=f"{behind(data['score'], mark='bar')} Dotted: the number of the clean runs. Ring: the smallest "
         "sufficient number, where one is proven.",
@@ -111,6 +112,7 @@ def _cost(data: xr.Dataset, salt: str) -> Figure:
     told = ", ".join(f"{value:.3g} s at {at}" for at, value in zip(x, y, strict=True))
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-cost"),
+        quantities=("seconds",),
         title="What a video costs",
         caption=f"Mean over the runs as they were made, capture and decoding included; no interval. "
         f"{float(data['forwards'][0]):.0f} forwards at any number of frames.",
@@ -137,6 +139,7 @@ def _exploration(data: xr.Dataset, parts: Sequence[tuple[str, xr.Dataset]], salt
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-explored"),
+        quantities=("effective_first", "effective_last"),
         title="How many valid answers x̂0 holds",
         caption=f"{behind(data['effective_first'], mark='bar')} Samples with several valid answers.",
         alt=f"Line chart by number of steps. {'; '.join(told)}.",

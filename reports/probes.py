@@ -67,6 +67,7 @@ def _grid(own: xr.Dataset, name: str, salt: str) -> Figure:
     told = ", ".join(f"{what} {value:.2f}" for what, value in beside)
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=("score", "decodable"),
         title=f"{name}: {own['verdict'].item()}",
         caption=f"{typical(drawn, over=', '.join(over))} Dots: decodable. Beside it: {told}.",
         alt=f"Colour map of the score of {name}: {extremes(drawn, rows=rows, columns=dims.STEP)}; {told}.",

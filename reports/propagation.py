@@ -71,6 +71,7 @@ def _map(quantity: xr.DataArray, switches: list[int], noise: str, salt: str) -> 
     switched = f" Dotted: another expert takes over at step {', '.join(map(str, switches))}." if switches else ""
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=(str(quantity.name),),
         title=f"Dissimilarity after {noise} noise; {rows}",
         caption=f"Mean over layers {layers} of 1 - debiased linear CKA.{switched}",
         alt=f"Colour map: {extremes(drawn, rows=INJECTED, columns=dims.STEP)}.",
@@ -100,6 +101,7 @@ def _sensitivity(data: xr.Dataset, salt: str) -> Figure:
     attrs = data["sensitivity"].attrs
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=("sensitivity",),
         title="Sensitivity of each step",
         caption=f"{str(attrs['long_name']).capitalize()}. n = {attrs['n']}; {attrs['interval']}.",
         alt=f"Line chart: {'; '.join(told)}.",

@@ -49,6 +49,7 @@ def _map(quantity: xr.DataArray, salt: str) -> Figure:
     )
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=(str(quantity.name),),
         title=str(quantity.attrs["long_name"]),
         caption=typical(quantity, over=", ".join(over)),
         alt=f"Colour map: {extremes(drawn, rows=rows, columns=columns)}.",

@@ -73,6 +73,7 @@ def _gallery(own: xr.DataArray, rows: str, names: list[str], salt: str, *, title
                 axes.set_title(f"step {int(step)}", fontsize=7)
     return Figure(
         svg=to_svg(figure, salt=salt),
+        quantities=("colour",),
         title=title,
         caption=f"Latent frame {frame}; {some(len(names), 'row')}, each a single run, so no interval.",
         alt=f"Pictures of tokens as colours: {', '.join(name.replace(chr(10), ' ') for name in names)}.",
@@ -92,6 +93,7 @@ def _explained(data: xr.Dataset, salt: str) -> Figure:
     quantity = data[_EXPLAINED[0]]
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-explained"),
+        quantities=_EXPLAINED[:1],
         title="What the three colours hold",
         caption=behind(quantity),
         alt=f"Line chart by layer: {ends(quantity, dims.LAYER)}.",

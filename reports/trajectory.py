@@ -33,7 +33,7 @@ from store import dims
 def section(result: Result, context: Context, salt: str) -> Section:
     """The x̂0 viewer, then the curves."""
     data = result.to_dataset().compute()
-    moving, notes = film(data, context, salt)
+    moving, notes = film(result, context, salt)
     with drawing():
         figures = [draw(data, salt) for needs, draw in _FIGURES if needs in data]
     return Section(
@@ -60,6 +60,7 @@ def _distance(data: xr.Dataset, salt: str) -> Figure:
     _finish(axes, data, "fraction of the norm of the last x̂0")
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-distance"),
+        quantities=("latent_distance", "latent_change", "latent_distance_by_run"),
         title="How far x̂0 is from the final answer, in latents",
         caption=f"{behind(quantity)} Thin lines: distance of each run.",
         alt=f"Line chart. Distance of x̂0 to the last one: {ends(quantity, dims.STEP)}. "
@@ -77,6 +78,7 @@ def _pixels(data: xr.Dataset, salt: str) -> Figure:
     _finish(axes, data, "fraction of the range of a pixel")
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-pixels"),
+        quantities=("pixel_distance", "pixel_distance_by_run"),
         title="How far the decoded x̂0 is from the finished video, in pixels",
         caption=f"{behind(quantity)} Thin lines: each run.",
         alt=f"Line chart. Difference of the decoded x̂0 to the finished video: {ends(quantity, dims.STEP)}.",
@@ -103,6 +105,7 @@ def _score(data: xr.Dataset, salt: str) -> Figure:
     told = "; ".join(f"{metric}: {ends(data['score'].sel(metric=metric), dims.STEP)}" for metric in shown)
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-score"),
+        quantities=("score",),
         title="What the scorer reads off x̂0",
         caption=caption,
         alt=f"Line chart of the score of x̂0 by step. {told}.",
@@ -134,6 +137,7 @@ def _frames(data: xr.Dataset, salt: str) -> Figure:
     )
     return Figure(
         svg=to_svg(figure, salt=f"{salt}-frames"),
+        quantities=("latent_distance_by_frame",),
         title="Do the frames settle together, or one after another?",
         caption=f"{typical(quantity)} A column of one colour: all frames are equally far on their way.",
         alt=f"Colour map of the distance to the last x̂0: {extremes(quantity, rows=dims.FRAME, columns=dims.STEP)}.",

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import analyses
     import store
 
+MOST_CHANGES = 4
+"""Kinds of changed runs that a report of a whole store sets beside the clean ones."""
+
 
 def kept(path: Path) -> store.ActivationStore:
     """An existing store in which results can be kept; for reading only where its folder is."""
@@ -55,7 +58,23 @@ def write_report(
             say(f"{name}: left out. {error}")
         else:
             say(f"{name}: {results[-1].record.finding}")
+    shown = results[0].record.run_ids if results else ()
+    if not (stored or runs or where):
+        changed = _changed(acts)
+        results += changed
+        shown = (*shown, *(run_id for result in changed for run_id in result.record.run_ids))
     results += stored
     if not results:
         raise refused[0]
-    return reports.write(acts, out, results=results, runs=results[0].record.run_ids)
+    return reports.write(acts, out, results=results, runs=shown or results[0].record.run_ids)
+
+
+def _changed(acts: store.ActivationStore) -> list[analyses.Result]:
+    """What x̂0 of changed runs shows, of a few conditions: a report sets them beside the clean ones."""
+    import analyses
+
+    arms = analyses.changed(acts, arrays=["x0_hat/pixels"])
+    if len(arms) > MOST_CHANGES:
+        say(f"{len(arms)} kinds of changed runs, none drawn beside the clean ones: choose one with --where")
+        return []
+    return [analyses.run(name, acts, runs=arm) for arm in arms for name in ("exploration", "trajectory")]

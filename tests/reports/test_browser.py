@@ -2,86 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import json
-import shutil
-from collections.abc import Iterator
 from itertools import pairwise
 
-import numpy as np
 import pytest
-from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 import reports
+from tests.reports.browser import changed, needs_browser, opened, pixels, requested
 from tests.reports.conftest import HOSTILE
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="needs Chromium and its chromedriver on the PATH (Debian: chromium chromium-driver)",
-)
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1100,900",
-)
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield browser
-    browser.quit()
+pytestmark = needs_browser
 
 
 @pytest.fixture
 def chrome(driver, page_file) -> webdriver.Chrome:
     """The browser with the page of `plain`, freshly loaded."""
     return opened(driver, page_file)
-
-
-def opened(driver, path):
-    driver.get_log("browser"), driver.get_log("performance")
-    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    driver.get(path.as_uri())
-    return driver
-
-
-def requested(driver) -> list[str]:
-    """Everything that the page asked of anyone but itself."""
-    page = driver.current_url.split("#")[0]
-    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    asked = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
-    urls = [params["request"]["url"] for params in asked if params["documentURL"].split("#")[0] == page]
-    assert page in urls, "the browser's log does not even hold the page itself"
-    return [url for url in urls if url != page and not url.startswith("data:")]
-
-
-def pixels(element) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB")).astype(int)
-
-
-def changed(before: np.ndarray, after: np.ndarray) -> bool:
-    return before.shape == after.shape and np.abs(before - after).mean() > 0.2
 
 
 def first_film(driver):
@@ -124,8 +63,9 @@ def test_sliders_change_the_picture(chrome):
     assert not changed(last, pixels(screen))
 
 
-def test_scores_follow_the_step(chrome):
-    film, _, step, _ = first_film(chrome)
+def test_scores_follow_the_step(driver, plain, tmp_path):
+    opened(driver, reports.write(plain.acts, tmp_path / "page.html", results=plain.results[-1:]))
+    film, _, step, _ = first_film(driver)
     reads = film.find_elements(By.CSS_SELECTOR, ".pane .readouts")
     assert sorted({tuple(read.text.split()) for read in reads}) == [
         ("answer", "0.00", "process", "0.00", "distance", "0.00"),
@@ -161,8 +101,9 @@ def test_arrows_on_a_slider_move_once_and_the_same_way(chrome):
     assert shown(film) == ["1 · σ 0.94 · transformer", "1"]
 
 
-def test_a_bar_of_the_strip_goes_to_its_step(chrome):
-    film, *_ = first_film(chrome)
+def test_a_bar_of_the_strip_goes_to_its_step(driver, plain, tmp_path):
+    opened(driver, reports.write(plain.acts, tmp_path / "page.html", results=plain.results[-1:]))
+    film, *_ = first_film(driver)
     film.find_elements(By.CSS_SELECTOR, ".strip i")[1].click()
     assert shown(film)[0].startswith("1 · ")
 

@@ -60,7 +60,7 @@ def test_nothing_is_fetched(page):
     ]
     assert links
     assert all(link.startswith(("data:", "#")) for link in links)
-    assert all(url.startswith(("data:", "#")) for url in re.findall(r"url\(['\"]?([^)]*)\)", page))
+    assert all(url.startswith(("data:", "#")) for url in re.findall(r"url\(['\"]?([^)]*)\)", page.split("<script>")[0]))
     assert "@import" not in page
 
 
@@ -127,6 +127,12 @@ def test_drawn_numbers_are_those_of_the_result(plain, page):
 def test_commitment_is_marked_at_its_step(page):
     assert page.count("right answer from step 3 on") == 4
     assert page.count("ends wrong (answer 0.00)") == 2
+    curves = re.findall(r'<div class="curves".*?</div>', page, flags=re.DOTALL)
+    assert sorted(re.findall(r'class="mark" style="--m:(\d+)"', curve) for curve in curves) == [[], [], *[["3"]] * 4]
+
+
+def test_commitment_is_marked_on_bars_too(plain):
+    page = reports.render(plain.acts, results=plain.results[-1:])
     strips = re.findall(r'<div class="strip".*?</div>', page, flags=re.DOTALL)
     marked = [[i for i, bar in enumerate(re.findall(r"<i[^>]*>", strip)) if "mark" in bar] for strip in strips]
     assert sorted(marked) == [[], [], [3], [3], [3], [3]]
@@ -230,6 +236,7 @@ def test_large_maps_are_thinned_and_told(plain):
     assert [len(group.panes) for group in made.groups] == [MAP_FRAMES] * 3
     assert made.left_out == "Not shown: 8 of 10 steps, 36 of 60 layers, 12 of 21 frames, 2 of 4 samples."
     assert [sheet.rows for sheet in made.sheets] == [2 * MAP_LAYERS] * 3
+    assert made.axes[1].values[-1] == 59
 
 
 def test_nothing_to_report_is_an_error(plain):
