@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -115,12 +116,16 @@ def test_maps_follow_step_and_layer(chrome):
         film.find_element(By.CSS_SELECTOR, ".screen.live"),
         film.find_element(By.CSS_SELECTOR, ".readouts dd"),
     )
-    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", screen)
-    seen = [(pixels(screen), scale.text)]
+
+    def look() -> tuple[np.ndarray, str]:
+        chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", screen)  # a slider scrolls the page
+        return pixels(screen), scale.text
+
+    seen = [look()]
     layer.send_keys(Keys.HOME)
-    seen.append((pixels(screen), scale.text))
+    seen.append(look())
     step.send_keys(Keys.END)
-    seen.append((pixels(screen), scale.text))
+    seen.append(look())
     assert shown(film) == ["5 · σ 0.38", "0"]
     for (before, scale_before), (after, scale_after) in pairwise(seen):
         assert changed(before, after)
