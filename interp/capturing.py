@@ -74,12 +74,17 @@ def sweep(
     resolved = plan(model.adapter, spec, settings)
     clean = Run(model=model.ref, sample_id="", seed=0, settings=settings, capture=parent or spec)
 
+    same = None if callable(interventions) else intervening.planned(model, interventions)
+
     def record(sample: Sample, seed: int) -> Run | None:
-        asked = interventions(sample, seed) if callable(interventions) else interventions
-        if asked is None:
-            return None
+        changes = same
+        if callable(interventions):
+            asked = interventions(sample, seed)
+            if asked is None:
+                return None
+            changes = intervening.planned(model, asked)
         own = clean.model_copy(update={"sample_id": sample.id, "seed": seed})
-        if not (changes := intervening.planned(model, asked)):
+        if not changes:
             return own.model_copy(update={"capture": spec})
         changed = own.model_copy(update={"capture": spec, "interventions": changes, "parent_id": own.id})
         intervening.check(model, changed, into)

@@ -118,12 +118,12 @@ def _encoded(config: Config, pool: data.LatentPool, cell: data.Cell, n: int) -> 
     size = max(1, config.chunk // 4)
     for first in range(0, n, size):
         made = _drawn(config, cell, torch.arange(first, min(n, first + size), device=config.device))
-        latents, condition = pool.encoded(made.videos.flatten(0, 1))
+        latents = pool.latents(made.videos.flatten(0, 1))
         parts.append(
             Ambiguous(
                 latents.view(*made.videos.shape[:2], *latents.shape[1:]),
                 made.valid,
-                condition[:: made.videos.shape[1]],
+                pool.condition(made.videos[:, 0]),  # that of every answer: they begin alike
                 pool.tokens(made.prompts),
                 torch.zeros_like(made.valid),
             )

@@ -175,20 +175,26 @@ class LatentPool:
             size = min(self._config.chunk, end - first)
             video, prompts = self._mix.draw(first, size)
             rows = torch.arange(first, first + size, device=self._config.device) % len(self._latents)
-            self._latents[rows], self._condition[rows] = self.encoded(video)
+            self._latents[rows], self._condition[rows] = self.latents(video), self.condition(video)
             self._ids[rows] = self.tokens(prompts)
             report(first + size - start)
         self._end = max(self._end, end)
 
-    def encoded(self, video: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents and image conditions, float16 `[n, C, T, h, w]` each, of videos uint8 `[n, F, H, W, 3]`."""
-        made: list[tuple[Tensor, Tensor]] = []
+    def latents(self, video: Tensor) -> Tensor:
+        """Latents, float16 `[n, C, T, h, w]`, of videos uint8 `[n, F, H, W, 3]`."""
+        return self._encoded(video, lambda pixels: pixels)
+
+    def condition(self, video: Tensor) -> Tensor:
+        """Image conditions of the same kind: of the first frames."""
+        return self._encoded(video, condition_video)
+
+    def _encoded(self, video: Tensor, prepared: Callable[[Tensor], Tensor]) -> Tensor:
+        made: list[Tensor] = []
         for part in video.split(ENCODE):
-            pixels = to_model(part).contiguous(memory_format=torch.channels_last_3d)
+            pixels = prepared(to_model(part).contiguous(memory_format=torch.channels_last_3d))
             run = self._compiled if len(part) == ENCODE else onepass.encode  # compiled for one size only
-            condition = encode(self._vae, condition_video(pixels), run=run)
-            made.append((encode(self._vae, pixels, run=run).half(), condition.half()))
-        return torch.cat([latents for latents, _ in made]), torch.cat([condition for _, condition in made])
+            made.append(encode(self._vae, pixels, run=run).half())
+        return torch.cat(made)
 
     def tokens(self, prompts: list[str]) -> Tensor:
         """Token ids of prompts, int64 `[n, length]`."""
