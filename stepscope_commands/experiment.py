@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
@@ -10,6 +10,9 @@ from stepscope_commands._conducting import Generation, conduct
 from stepscope_commands._options import Json
 from stepscope_commands._printing import print_json, print_table
 from stepscope_commands._version import version
+
+if TYPE_CHECKING:
+    from analyses.experiments import Patch
 
 app = App(name="experiment", version=version)
 
@@ -20,6 +23,10 @@ Part = Annotated[
         negative="", help="What to take of the donor: whole, target, background, text or stranger; repeatable; all."
     ),
 ]
+Sites = Annotated[
+    list[str] | None, Parameter(negative="", help="Site to patch; repeatable; resid_post, attn_out and mlp_out.")
+]
+LayerBlocks = Annotated[int, Parameter(help="Blocks of layers.")]
 Keep = Annotated[
     bool, Parameter(help="Keep donors' states with the clean runs; without, they are made again for each changed run.")
 ]
@@ -48,12 +55,11 @@ def noise(
     json_: Json = False,
 ) -> None:
     """Noise at a step against noise at a frame (E3, E4): plain, σ-matched, by dose; goes on where it was stopped."""
-    import interp
     from analyses import experiments
 
     asked = experiments.Noise(
-        at=None if at is None else interp.numbers(at),
-        frames=None if noisy_frames is None else interp.numbers(noisy_frames),
+        at=_numbers(at),
+        frames=_numbers(noisy_frames),
         doses=experiments.Noise.doses if dose is None else tuple(dose),
     )
     conduct(asked, of, json_=json_)
@@ -68,12 +74,9 @@ def propagation(
     json_: Json = False,
 ) -> None:
     """How noise at a step spreads through later steps (E5): injected step by later step, plain and σ-matched."""
-    import interp
     from analyses import experiments
 
-    asked = experiments.Propagation(
-        at=None if at is None else interp.numbers(at), layers=None if layers is None else interp.numbers(layers)
-    )
+    asked = experiments.Propagation(at=_numbers(at), layers=_numbers(layers))
     conduct(asked, of, json_=json_)
 
 
@@ -88,11 +91,10 @@ def swap(
     json_: Json = False,
 ) -> None:
     """Layer swaps between twins (E7): layers × step windows, both directions, regions, text, a stranger as control."""
-    import interp
     from analyses import experiments
 
     asked = experiments.Swap(
-        layers=None if layers is None else interp.numbers(layers),
+        layers=_numbers(layers),
         windows=_windows(windows),
         parts=experiments.Swap.parts if part is None else tuple(part),
         keep=keep,
@@ -107,7 +109,7 @@ def windows(
     twins: Annotated[
         bool, Parameter(help="Let twins donate; without, other seeds that ended in another valid answer.")
     ] = False,
-    layer_blocks: Annotated[int, Parameter(help="Blocks of layers.")] = 4,
+    layer_blocks: LayerBlocks = 4,
     step_blocks: Annotated[int, Parameter(help="Blocks of steps.")] = 4,
     windows: Windows = None,
     keep: Keep = True,
@@ -126,11 +128,9 @@ def windows(
 def patch(
     *,
     of: Generation,
-    site: Annotated[
-        list[str] | None, Parameter(negative="", help="Site to patch; repeatable; resid_post, attn_out and mlp_out.")
-    ] = None,
+    site: Sites = None,
     part: Part = None,
-    layer_blocks: Annotated[int, Parameter(help="Blocks of layers.")] = 4,
+    layer_blocks: LayerBlocks = 4,
     windows: Windows = None,
     keep: Keep = True,
     json_: Json = False,
@@ -138,13 +138,8 @@ def patch(
     """Activation patching between twins: how much of the answer comes back, by site, layers, steps and region."""
     from analyses import experiments
 
-    asked = experiments.Patch(
-        sites=experiments.Patch.sites if site is None else tuple(site),
-        parts=experiments.Patch.parts if part is None else tuple(part),
-        layer_blocks=layer_blocks,
-        windows=_windows(windows),
-        keep=keep,
-    )
+    kind = experiments.Patch
+    asked = _patching(kind, site=site, part=part, layer_blocks=layer_blocks, windows=windows, keep=keep)
     conduct(asked, of, json_=json_)
 
 
@@ -152,13 +147,11 @@ def patch(
 def attribution(
     *,
     of: Generation,
-    site: Annotated[
-        list[str] | None, Parameter(negative="", help="Site to patch; repeatable; resid_post, attn_out and mlp_out.")
-    ] = None,
+    site: Sites = None,
     part: Annotated[
         list[str] | None, Parameter(negative="", help="Region: whole, target or background; repeatable; all.")
     ] = None,
-    layer_blocks: Annotated[int, Parameter(help="Blocks of layers.")] = 4,
+    layer_blocks: LayerBlocks = 4,
     windows: Windows = None,
     keep: Keep = True,
     json_: Json = False,
@@ -166,13 +159,8 @@ def attribution(
     """The cheap version of `patch`: gradients foretell what each patch recovers; held against the real patches."""
     from analyses import experiments
 
-    asked = experiments.Attribution(
-        sites=experiments.Attribution.sites if site is None else tuple(site),
-        parts=experiments.Attribution.parts if part is None else tuple(part),
-        layer_blocks=layer_blocks,
-        windows=_windows(windows),
-        keep=keep,
-    )
+    kind = experiments.Attribution
+    asked = _patching(kind, site=site, part=part, layer_blocks=layer_blocks, windows=windows, keep=keep)
     conduct(asked, of, json_=json_)
 
 
@@ -187,10 +175,9 @@ def ensemble(
     json_: Json = False,
 ) -> None:
     """Averaging seeds inside the model (E8), beside what as many forwards buy otherwise; wants 3 --seeds or more."""
-    import interp
     from analyses import experiments
 
-    asked = experiments.Ensemble(sizes=None if sizes is None else interp.numbers(sizes), baselines=not no_baselines)
+    asked = experiments.Ensemble(sizes=_numbers(sizes), baselines=not no_baselines)
     conduct(asked, of, json_=json_)
 
 
@@ -245,11 +232,36 @@ def early_selection(
     json_: Json = False,
 ) -> None:
     """Begin several seeds, continue the one whose x̂0 looks most decided, at equal forwards; wants 2 --seeds or more."""
-    import interp
     from analyses import experiments
 
-    asked = experiments.EarlySelection(at=None if at is None else interp.numbers(at))
+    asked = experiments.EarlySelection(at=_numbers(at))
     conduct(asked, of, json_=json_)
+
+
+def _patching(
+    kind: type[Patch],
+    *,
+    site: list[str] | None,
+    part: list[str] | None,
+    layer_blocks: int,
+    windows: str | None,
+    keep: bool,
+) -> Patch:
+    """`patch`, or what has its arms."""
+    return kind(
+        sites=kind.sites if site is None else tuple(site),
+        parts=kind.parts if part is None else tuple(part),
+        layer_blocks=layer_blocks,
+        windows=_windows(windows),
+        keep=keep,
+    )
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    """Numbers as `0,4-6`."""
+    import interp
+
+    return None if text is None else interp.numbers(text)
 
 
 def _windows(text: str | None) -> tuple[tuple[int, int], ...] | None:

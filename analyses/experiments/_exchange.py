@@ -9,6 +9,7 @@ destroys as much and knows nothing of the answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from analyses.errors import BadPlan
 from analyses.experiments._answers import Question
-from analyses.experiments._base import Arm, Frame, Given
+from analyses.experiments._base import Arm, Experiment, Frame, Given
 from analyses.experiments._token_cells import mask, token_cells
 from store import ActivationStore, CaptureItem, CaptureSpec, Json, Run, Sample
 
@@ -190,6 +191,22 @@ def given(acts: ActivationStore, clean: Sequence[tuple[Sample, Run]], frame: Fra
         return (record(labels, donor, mask(chosen)),) if chosen.any() else None
 
     return interventions
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnStates(Experiment):
+    """What experiments have in common whose arms put states of one run into another."""
+
+    keep: bool = True
+    """Keep donors' states with the clean runs; without, each changed run makes its donor's steps again."""
+
+    def keeps(self, frame: Frame) -> tuple[CaptureSpec, CaptureSpec]:
+        """See `Experiment.keeps`."""
+        return (donors_keep(self.plan(frame), frame) if self.keep else self.clean), self.child
+
+    def given(self, acts: ActivationStore, clean: Sequence[tuple[Sample, Run]], frame: Frame) -> Given | None:
+        """See `Experiment.given`."""
+        return given(acts, clean, frame)
 
 
 def record(labels: Labels, donor: Json, region: Json | str | None) -> Json:

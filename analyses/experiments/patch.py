@@ -15,19 +15,19 @@ from analyses._words import finite, some, with_interval
 from analyses.errors import BadPlan
 from analyses.experiments import _exchange, _flips
 from analyses.experiments._answers import NEAR, SHOWN
-from analyses.experiments._base import Arm, Experiment, Frame, Given, register
-from analyses.experiments._exchange import RESID, Labels
+from analyses.experiments._base import Arm, Frame, register
+from analyses.experiments._exchange import RESID, Labels, OnStates
 from analyses.experiments._exchanged import Read, Stored, read, stored
 from analyses.experiments._flips import FEWEST, Flips
 from analyses.experiments._paired import Interval
-from store import ActivationStore, CaptureSpec, Json, Run, Sample
+from store import ActivationStore, Json
 
 VERSION = 1
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class Patch(Experiment):
+class Patch(OnStates):
     """Put a clean run's states into its corrupted twin by site, layers, steps and region; see what is recovered."""
 
     name: ClassVar[str] = "patch"
@@ -51,8 +51,6 @@ class Patch(Experiment):
     layer_blocks: int = 4
     windows: tuple[tuple[int, int], ...] | None = None
     """First and last step of each window; the first quarter and the rest if not given."""
-    keep: bool = True
-    """Keep donors' states with the clean runs; without, each changed run makes its donor's steps again."""
 
     def plan(self, frame: Frame) -> tuple[Arm, ...]:
         """See `Experiment.plan`."""
@@ -71,14 +69,6 @@ class Patch(Experiment):
             for block in _exchange.blocks(frame.layers, self.layer_blocks)
             for window in dict.fromkeys(windows)
         )
-
-    def keeps(self, frame: Frame) -> tuple[CaptureSpec, CaptureSpec]:
-        """See `Experiment.keeps`."""
-        return (_exchange.donors_keep(self.plan(frame), frame) if self.keep else self.clean), self.child
-
-    def given(self, acts: ActivationStore, clean: Sequence[tuple[Sample, Run]], frame: Frame) -> Given | None:
-        """See `Experiment.given`."""
-        return _exchange.given(acts, clean, frame)
 
     def compare(self, acts: ActivationStore, *, runs: Sequence[str] | None = None, where: str | None = None) -> Result:
         """See `Experiment.compare`."""

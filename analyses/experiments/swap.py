@@ -14,12 +14,12 @@ from analyses._steps import switches
 from analyses._words import finite, some, with_interval
 from analyses.experiments import _exchange, _flips
 from analyses.experiments._answers import NEAR, SHOWN
-from analyses.experiments._base import Arm, Experiment, Frame, Given, register
-from analyses.experiments._exchange import PARTS, RESID, TEXT, Labels
+from analyses.experiments._base import Arm, Frame, register
+from analyses.experiments._exchange import PARTS, RESID, TEXT, Labels, OnStates
 from analyses.experiments._exchanged import Read, Stored, read, stored
 from analyses.experiments._flips import FEWEST, Flips
 from analyses.experiments._paired import Interval, holm
-from store import ActivationStore, CaptureSpec, Json, Run, Sample
+from store import ActivationStore, Json
 
 VERSION = 1
 MOST = 0.5
@@ -30,7 +30,7 @@ LAYERS = 6
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class Swap(Experiment):
+class Swap(OnStates):
     """Put the tokens of one layer of a run with another target into a run, and see whose target is answered."""
 
     name: ClassVar[str] = "swap"
@@ -54,8 +54,6 @@ class Swap(Experiment):
     """First and last step of each window; the first step, the first quarter and all if not given."""
     parts: tuple[str, ...] = PARTS
     """What to take of the donor, of `PARTS`."""
-    keep: bool = True
-    """Keep donors' states with the clean runs; without, each changed run makes its donor's steps again."""
 
     def plan(self, frame: Frame) -> tuple[Arm, ...]:
         """See `Experiment.plan`."""
@@ -72,14 +70,6 @@ class Swap(Experiment):
             for layer in sorted(set(layers))
             for window in dict.fromkeys(windows)
         )
-
-    def keeps(self, frame: Frame) -> tuple[CaptureSpec, CaptureSpec]:
-        """See `Experiment.keeps`."""
-        return (_exchange.donors_keep(self.plan(frame), frame) if self.keep else self.clean), self.child
-
-    def given(self, acts: ActivationStore, clean: Sequence[tuple[Sample, Run]], frame: Frame) -> Given | None:
-        """See `Experiment.given`."""
-        return _exchange.given(acts, clean, frame)
 
     def compare(self, acts: ActivationStore, *, runs: Sequence[str] | None = None, where: str | None = None) -> Result:
         """See `Experiment.compare`."""

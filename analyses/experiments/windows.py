@@ -14,12 +14,12 @@ from analyses._steps import switches
 from analyses._words import finite, some, with_interval
 from analyses.experiments import _exchange, _flips
 from analyses.experiments._answers import NEAR, SHOWN
-from analyses.experiments._base import Arm, Experiment, Frame, Given, register
-from analyses.experiments._exchange import RESID, Labels
+from analyses.experiments._base import Arm, Frame, register
+from analyses.experiments._exchange import RESID, Labels, OnStates
 from analyses.experiments._exchanged import Read, Stored, read, settled, stored
 from analyses.experiments._flips import FEWEST, UNIT, Flips
 from analyses.experiments._paired import Float, Interval
-from store import ActivationStore, CaptureItem, CaptureSpec, Json, Run, Sample
+from store import ActivationStore, CaptureItem, CaptureSpec, Json, Sample
 
 VERSION = 1
 MOST = 0.5
@@ -30,7 +30,7 @@ SETTLED = 0.9
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class Windows(Experiment):
+class Windows(OnStates):
     """Put a donor's states into blocks of steps and layers, and see which of them carry its answer along."""
 
     name: ClassVar[str] = "windows"
@@ -54,8 +54,6 @@ class Windows(Experiment):
     step_blocks: int = 4
     windows: tuple[tuple[int, int], ...] | None = None
     """First and last step of each block, instead of `step_blocks` equal ones."""
-    keep: bool = True
-    """Keep donors' states with the clean runs; without, each changed run makes its donor's steps again."""
 
     def plan(self, frame: Frame) -> tuple[Arm, ...]:
         """See `Experiment.plan`."""
@@ -82,10 +80,6 @@ class Windows(Experiment):
         if self.keep:
             return _exchange.donors_keep(self.plan(frame), frame, seen), self.child
         return CaptureSpec(items=(*self.clean.items, seen)), self.child
-
-    def given(self, acts: ActivationStore, clean: Sequence[tuple[Sample, Run]], frame: Frame) -> Given | None:
-        """See `Experiment.given`."""
-        return _exchange.given(acts, clean, frame)
 
     def compare(self, acts: ActivationStore, *, runs: Sequence[str] | None = None, where: str | None = None) -> Result:
         """See `Experiment.compare`."""
