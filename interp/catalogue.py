@@ -6,13 +6,13 @@ import importlib
 import math
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import diffusers
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from torch.overrides import TorchFunctionMode
 
 from interp import bundled
 from interp.adapters import REFUSED, adapters
@@ -272,9 +272,24 @@ def _component(source: str, name: str, value: Any, dtype: torch.dtype, revision:
     if kind is None or not hasattr(kind, "from_config"):
         return None
     config = kind.load_config(source, subfolder=name, revision=revision)
-    with torch.device("meta") if torch.nn.Module in kind.__mro__ else nullcontext():
+    if torch.nn.Module not in kind.__mro__:
+        return kind.from_config(config)
+    with torch.device("meta"), _FollowDevice():
         made: Any = kind.from_config(config)
-    if isinstance(made, torch.nn.Module):
-        for weight in made.parameters():
-            weight.data = weight.data.to(dtype)
+    for weight in made.parameters():
+        weight.data = weight.data.to(dtype)
     return made
+
+
+class _FollowDevice(TorchFunctionMode):
+    """Makes `torch.linspace` follow `torch.device`.
+
+    torch remembers which functions follow it from the first time that it is asked. transformers may be what asks, and
+    has another function in the place of `torch.linspace` then.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        here = {"device": "meta"} if func is torch.linspace else {}
+        return func(*args, **{**here, **(kwargs or {})})

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+from transformers.initialization import meta_device_safe_creation_ops
 
 import interp
 from interp import catalogue
 from tests import tiny
+from tests.tiny_models import kandinsky6
 
 A14B: dict[str, Any] = {
     "in_channels": 36,
@@ -72,6 +74,20 @@ def test_settings_and_dtype_change_the_cost(a14b: Path) -> None:
     costs = {(cost.site, cost.reduction): cost for cost in found.costs}
     assert costs["q", "full"].nbytes == 11 * 30 * 52 * 5120 * 4 * 40 * 10
     assert found.forwards == 10
+
+
+def test_what_is_told_does_not_depend_on_what_was_loaded_before(tmp_path: Path) -> None:
+    """transformers hides `torch.linspace` while it loads, and torch remembers that as what follows `torch.device`."""
+    kandinsky6.pipeline().save_pretrained(tmp_path)
+    torch.utils._device._device_constructors.cache_clear()
+    try:
+        with meta_device_safe_creation_ops(), torch.device("meta"):
+            assert torch.empty(1).is_meta
+        with torch.device("meta"):
+            assert not torch.linspace(0, 1, 2).is_meta, "the fault is planted"
+        assert catalogue.skeleton(tmp_path).pipeline.audio_vae.mel_converter.mel_basis.is_meta
+    finally:
+        torch.utils._device._device_constructors.cache_clear()
 
 
 def test_a_skeleton_has_no_weights(a14b: Path) -> None:
