@@ -31,8 +31,8 @@ from interp import donors, intervening, provenance, resuming
 from interp.errors import BadIntervention, UnsupportedModel
 from interp.interventions import Donor, Need
 from interp.interventions._base import Given, Where
+from interp.listeners import Upcoming
 from interp.model import Model
-from interp.observer import Upcoming
 from interp.recorder import Label
 from interp.sites import LayerSite, StepSite, StepValues, sites
 from store import Json, ResultRecord, Run, dims
@@ -211,14 +211,14 @@ class _Ends:
         self.x0_hat: Tensor | None = None
 
     def wants(self, site: str, label: Label) -> bool:
-        """See `interp.observer.Listener`."""
+        """See `interp.listeners.Listener`."""
         return False
 
     def layer(self, site: str, label: Label, value_bfyxc: Tensor) -> None:
-        """See `interp.observer.Listener`; none is asked for."""
+        """See `interp.listeners.Listener`; none is asked for."""
 
     def step(self, values: StepValues) -> None:
-        """See `interp.observer.Listener`."""
+        """See `interp.listeners.Listener`."""
         if values.info.step == self._last:
             site = sites["x0_hat"]
             assert isinstance(site, StepSite)
@@ -236,16 +236,16 @@ class _Taps:
 
     @property
     def sites(self) -> list[tuple[LayerSite, list[int]]]:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         found = [(sites[need.site], list(need.layers)) for need in self._needs.values()]
         return [(site, layers) for site, layers in found if isinstance(site, LayerSite)]
 
     def wants(self, site: str, label: Label) -> bool:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         return label.step in self._needs[site].steps
 
     def layer(self, site: str, label: Label, value_fyxc: Tensor) -> Tensor:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         copy = value_fyxc.clone()
         if not copy.requires_grad:  # nothing before it has a gradient
             copy.requires_grad_()
@@ -253,15 +253,15 @@ class _Taps:
         return copy
 
     def text(self, site: str, label: Label, value_nc: Tensor) -> Tensor:
-        """See `interp.observer.Editor`; text stays."""
+        """See `interp.listeners.Editor`; text stays."""
         return value_nc
 
     def latent(self, upcoming: Upcoming, value_fyxc: Tensor, first: int) -> Tensor:
-        """See `interp.observer.Editor`; x_s stays."""
+        """See `interp.listeners.Editor`; x_s stays."""
         return value_fyxc
 
     def resets(self, step: int) -> bool:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         return False
 
 
@@ -282,7 +282,7 @@ class _Backward(_Ends):
         self.found: dict[tuple[str, Where], _Attributed] = {}
 
     def step(self, values: StepValues) -> None:
-        """See `interp.observer.Listener`."""
+        """See `interp.listeners.Listener`."""
         passed, self._taps.passed = self._taps.passed, {}
         if passed:
             velocity = values.velocity["guided"]

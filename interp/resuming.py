@@ -22,7 +22,7 @@ from interp import intervening, noise
 from interp.errors import InterpError
 from interp.interventions import Donor, Need
 from interp.interventions._base import LATENT
-from interp.observer import Start
+from interp.listeners import Start
 from interp.planning import ArrayPlan, Plan, plan
 from interp.stream import Sink, to_numpy
 from store import CaptureItem, Run, dims
