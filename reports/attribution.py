@@ -35,9 +35,9 @@ def section(result: Result, context: Context, salt: str) -> Section:
     return Section(
         title="Which patches the gradient foretells",
         lead=(
-            "Every arm of a patch (site, block of layers, window of steps, region), as one backward pass a step "
-            "foretells it, and as it turned out. Only ranks are compared: the gradient is that of x̂0 of the same step, "
-            "in latent space, and what a patch does through later steps is not in it."
+            "Every arm of a patch (site, block of layers, window of steps, region), as gradients foretell it, and as "
+            "it turned out. Only ranks are compared: a gradient is that of x̂0 of the same step, in latent space, and "
+            "what a patch does through later steps is not in it."
         ),
         films=(),
         figures=tuple(figures),

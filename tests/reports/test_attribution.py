@@ -31,7 +31,7 @@ def test_arms_rho_and_grids_tell_their_numbers(foretold):
     assert scatter.quantities == ("attributed", "recovered")
     assert "Spearman's rho 1.00 (1.00 to 1.00)" in scatter.caption
     assert "18 arms" in scatter.caption
-    assert "n = 3" in scatter.caption
+    assert "n = 8" in scatter.caption
     assert "of resid_post in layers 2 to 3 at steps 0 to 1, which recovers 1.00" in scatter.caption
     assert "all: 1.00 (1.00 to 1.00), size -0.21" in rhos.alt
     assert "mlp_out: none, size none" in rhos.alt
