@@ -5,6 +5,7 @@ import it below.
 """
 
 from reports import (
+    attribution,
     behaviours,
     channels,
     correspondence,
@@ -14,6 +15,7 @@ from reports import (
     features,
     gains,
     motion_heads,
+    noise,
     numbers,
     probes,
     propagation,
@@ -29,6 +31,7 @@ __all__ = [
     "CannotWrite",
     "NothingToReport",
     "ReportError",
+    "attribution",
     "behaviours",
     "channels",
     "correspondence",
@@ -38,6 +41,7 @@ __all__ = [
     "features",
     "gains",
     "motion_heads",
+    "noise",
     "numbers",
     "probes",
     "propagation",

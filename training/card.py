@@ -72,6 +72,9 @@ On {n_validation} other samples of `in_domain`, the same for every row:
 
 {choices}
 
+The guidance that ships is the lowest of those tried that solves no fewer than the lower end of the best one's 95 %
+Wilson interval, as lower guidance is fairer among valid answers: of these, {rule:g}.
+
 *as trained* is the model in float32 before its weights were rounded to 16 bits. *few-step* is the LoRA in `few_step/`,
 distilled from the model's own guided trajectories: {few_steps} steps, no guidance, loaded by the pipeline's ordinary
 `load_lora_weights`. *two experts* are the LoRAs in `experts/`: `high.safetensors` on `transformer`,
@@ -151,6 +154,7 @@ def render(config: Config) -> str:
         n=cells[0]["n"],
         steps=measured["steps"],
         guidance=measured["guidance"],
+        rule=evaluate.chosen(measured["by_guidance"])["guidance"],
         dtype=measured["dtype"],
         success=_success(families, cells),
         suite_in=mean(cells, split="in_domain"),

@@ -24,7 +24,7 @@ from analyses.experiments._paired import Float, interval
 from analyses.experiments._table import Arms, Stored, dataset, differs, gathered, mean, stored, tests
 from store import ActivationStore, Json, Run
 
-VERSION: Final = 1
+VERSION: Final = 2
 SCORE: Final = "overall"
 MEMBERS: Final = 3
 """Seeds of the paper's ensemble."""

@@ -20,7 +20,7 @@ from analyses.experiments._sufficient import MARGIN, Sufficient, guarded, suffic
 from analyses.experiments._table import Arms, Entry, Stored, dataset, differs, gathered, stored, tests
 from store import ActivationStore, CaptureSpec, Json, Run
 
-VERSION: Final = 1
+VERSION: Final = 2
 SCORE: Final = "overall"
 """Metric that the verdict is about."""
 FEWEST: Final = 10

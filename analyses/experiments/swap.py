@@ -21,7 +21,7 @@ from analyses.experiments._flips import FEWEST, Flips
 from analyses.experiments._paired import Interval, holm
 from store import ActivationStore, Json
 
-VERSION = 1
+VERSION = 2
 MOST = 0.5
 """Flip rate from which on a swap flips the answer."""
 LAYERS = 6
@@ -44,7 +44,7 @@ class Swap(OnStates):
         "(lower end of the interval), more than under the same tokens of a stranger (p below 0.05 after Holm's "
         "correction over all arms), and swapping the tokens where the answers differ flips more than swapping all "
         "others (lower end). Does not replicate: at every such layer less than half flip (upper ends). Inconclusive "
-        "otherwise, without these controls, or with fewer than 3 pairs."
+        "otherwise, without these controls, or with fewer than 8 pairs."
     )
 
     twins: bool = True
