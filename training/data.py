@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.worlds import FRAMES, SIZE, worlds
 from training import families, parallel
 from training.config import Config
-from training.families._base import ENCODE, Encoder
+from training.families import ENCODE, Encoder
 
 RESERVED = 1 << 40
 """World seeds from here on belong to training, so whatever is generated with a smaller one is held out."""

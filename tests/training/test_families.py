@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 
 import interp
+import store
 from interp.worlds import worlds
+from tests.test_cli import run
 from training import __main__ as command
 from training import card, data, evaluate, families, measure, model, sampling, scoring, ship, transformer, vae
 from training.config import CogVideoXConfig, Config, preset
@@ -86,6 +89,7 @@ def test_levels_have_the_noise_share_that_is_asked_for(process: Process) -> None
         signal, sigma = process.coefficients(level)
         return sigma / (signal + sigma)
 
+    assert float(process.coefficients(process.at(torch.ones(1)))[0]) == 0.0
     asked = torch.tensor([0.1, 0.5, 0.9, 1.0])
     torch.testing.assert_close(share(process.at(asked)), asked, rtol=0, atol=0.01)
     drawn = share(process.draw(2000, torch.Generator().manual_seed(0), low=0.5, high=0.8))
@@ -169,6 +173,32 @@ def test_its_card_tells_of_its_own_parts_and_of_no_variants(trained: Session) ->
     for unwanted in ("Wan", "few-step", "experts", "flow"):
         assert unwanted not in text
     assert card.file_name(trained.config) == "model-card-tinycog.md"
+
+
+SMALL = ["--difficulty", "easy", "--guidance", "1", "--steps", "4"]
+
+
+def test_it_goes_through_experiments_and_analyses(
+    trained: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", trained.config.model_folder, *SMALL, "--into", tmp_path / "acts"]
+    noise = ["experiment", "noise", "--world", "grounding", "--n", "1", "--at", "1", "--noisy-frames", "2"]
+    assert run(*noise, "--dose", "0.5", "--batch", "7", *words, "--json") == 0
+    said = capsys.readouterr()
+    assert "sampled with CogVideoXDDIMScheduler" in said.err
+    found = store.open(tmp_path / "acts").result(json.loads(said.out)["result_id"]).data
+    assert (found["video_change"] > 0).all()
+    assert run("capture", "--world", "shelf", "--n", "8", "--batch", "8", *words) == 0
+    asked = ["--store", tmp_path / "acts", "--where", "s.family = 'shelf'", "--json"]
+    for name, options in {
+        "trajectory": [],
+        "exploration": [],
+        "probes": ["--set", 'labels=["side"]', "--set", "folds=3"],
+    }.items():
+        capsys.readouterr()
+        assert run("analyze", name, *asked, *options) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert "n = 8" in json.dumps(result), result
 
 
 def test_it_ships_is_installed_under_its_name_and_trained_on(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import nn
 
 from training.config import ModelConfig
-from training.families._base import Family, Parts
+from training.families._base import ENCODE, Encoder, Family, Parts
 from training.families.cogvideox import CogVideoX
 from training.families.wan import Wan
 
-__all__ = ["FAMILIES", "Family", "Parts", "named", "of"]
+__all__ = ["ENCODE", "FAMILIES", "Encoder", "Family", "Parts", "named", "of"]
 FAMILIES: tuple[Family, ...] = (Wan(), CogVideoX())
 
 
