@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from interp.worlds import SPLITS, worlds
-from training import ambiguity, checkpoint, data, experts, failures, loop, model, parallel, scoring, success
+from training import ambiguity, checkpoint, data, experts, failures, families, loop, model, parallel, scoring, success
 from training.config import TRAINED, Config
 from training.sampling import Sampler
 from training.scoring import Cell
@@ -101,7 +101,7 @@ def evaluate(session: Session) -> None:
             "cells": table["cells"],
             "by_guidance": choice["by_guidance"],
             **done["variants"]["found"],
-            "high_steps": experts.high_steps(config),
+            **({"high_steps": experts.high_steps(config)} if families.named(config.model).variants else {}),
             "ambiguous": done["ambiguous"]["found"],
             "reconstruction": done["reconstruction"]["found"],
             "training": training(config),
@@ -159,11 +159,10 @@ def _variants(sampler: Sampler, pool: Executor, shipped: Settings) -> dict[str, 
     config = sampler.config
     cells = success.validation(config)
     by_steps = [shipped._replace(steps=steps) for steps in config.evaluation.other_steps]
-    variants = {
-        "as_trained": shipped._replace(variant="as trained"),
-        "few_step": Settings(config.few_step.sampler_steps, 1.0, "few-step"),
-        "two_experts": shipped._replace(variant="two experts"),
-    }
+    variants = {"as_trained": shipped._replace(variant="as trained")}
+    if families.named(config.model).variants:
+        variants["few_step"] = Settings(config.few_step.sampler_steps, 1.0, "few-step")
+        variants["two_experts"] = shipped._replace(variant="two experts")
     found = success.measure(sampler, pool, [Request(settings, cells) for settings in (*by_steps, *variants.values())])
     return {
         "by_steps": [success.by_family(found, settings, cells) for settings in by_steps],
@@ -173,7 +172,8 @@ def _variants(sampler: Sampler, pool: Executor, shipped: Settings) -> dict[str, 
 
 def training(config: Config) -> dict[str, Any]:
     """How long the stages took and how much they saw, as their checkpoints tell."""
-    records = {name: checkpoint.record(config.checkpoint(name)) for name in TRAINED}
+    every = {name: checkpoint.record(config.checkpoint(name)) for name in TRAINED}
+    records = {name: record for name, record in every.items() if record}
     return {
         "stages": {name: {"legs": loop.legs(record)} for name, record in records.items()},
         "samples": {name: record["samples"] for name, record in records.items() if "samples" in record},
