@@ -21,6 +21,7 @@ from reports import (
     token_pca,
     trajectory,
 )
+from reports._index_page import pages_beside, render_index, write_index
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
@@ -39,11 +40,14 @@ __all__ = [
     "gains",
     "motion_heads",
     "numbers",
+    "pages_beside",
     "probes",
     "propagation",
     "render",
+    "render_index",
     "similarity",
     "token_pca",
     "trajectory",
     "write",
+    "write_index",
 ]
