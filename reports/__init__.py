@@ -21,6 +21,7 @@ from reports import (
     token_pca,
     trajectory,
 )
+from reports._comparison import group_name
 from reports._index_page import pages_beside, render_index, write_index
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
@@ -38,6 +39,7 @@ __all__ = [
     "exploration",
     "features",
     "gains",
+    "group_name",
     "motion_heads",
     "numbers",
     "pages_beside",

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from stepscope_commands._comparing import write_comparison
 from stepscope_commands._listing import MANY, is_large, write_listing
 from stepscope_commands._options import Store, Where
 from stepscope_commands._printing import say
@@ -18,6 +19,14 @@ def report(
     store: Store,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="The HTML file to write.")],
     where: Where = None,
+    by: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="Compare groups of runs, parted by this column of the view `runs` or `samples`: model, seed, "
+            "interventions, …; repeatable.",
+        ),
+    ] = (),
     index: Annotated[
         bool | None,
         Parameter(
@@ -32,6 +41,9 @@ def report(
 ) -> None:
     """Write one HTML file about the runs of a store; it works offline."""
     acts = kept(store)
+    if by:
+        say(str(write_comparison(acts, out, by=by, where=where)))
+        return
     listed = index or pages
     if index is None and not pages and is_large(acts, where=where):
         listed = True
