@@ -23,6 +23,8 @@ from reports import (
     token_pca,
     trajectory,
 )
+from reports._comparison import group_name
+from reports._index_page import pages_beside, render_index, write_index
 from reports._page import QUERIES, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
@@ -40,14 +42,18 @@ __all__ = [
     "exploration",
     "features",
     "gains",
+    "group_name",
     "motion_heads",
     "noise",
     "numbers",
+    "pages_beside",
     "probes",
     "propagation",
     "render",
+    "render_index",
     "similarity",
     "token_pca",
     "trajectory",
     "write",
+    "write_index",
 ]

@@ -112,7 +112,7 @@ def _group(context: Context, sample: str, panes: tuple[Pane, ...]) -> Group:
 def _axes(data: xr.Dataset, chosen: xr.Dataset, grid: Grid | None) -> tuple[Axis, Axis]:
     kept = tuple(map(int, data["map_step"].to_numpy())), tuple(map(int, chosen[dims.LAYER].to_numpy()))
     steps, layers = kept if grid is None else (grid.steps, grid.layers)
-    sigmas = data["sigma"].reindex(step=list(steps)).to_numpy()
+    sigmas = data["sigma"].reset_coords(drop=True).reindex(step=list(steps)).to_numpy()
     names = [
         f"{step} · σ {sigma:.2f}" if np.isfinite(sigma) else f"{step}"
         for step, sigma in zip(steps, sigmas, strict=True)

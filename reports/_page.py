@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata, resources
@@ -20,10 +20,10 @@ from markupsafe import Markup
 
 from analyses import Result
 from reports._again import python, tables
+from reports._comparison import compared
 from reports._microscope import microscope
 from reports._provenance import origin
 from reports._section import MEDIA_BYTES, Context, Section, drawer, place
-from reports._words import change
 from reports.errors import CannotWrite, NothingToReport
 from store import ActivationStore
 
@@ -67,6 +67,7 @@ def render(
     results: Sequence[Result],
     runs: Sequence[str] | None = None,
     title: str | None = None,
+    names: Mapping[str, str] | None = None,
     media_bytes: int = MEDIA_BYTES,
     made: datetime | None = None,
 ) -> str:
@@ -80,6 +81,8 @@ def render(
         results: What analyses returned; shown in the order of the house, whatever theirs.
         runs: Runs whose videos are shown; None shows all, as far as the page's limit goes.
         title: Heading; None makes one of the models' names.
+        names: Results that are groups of a comparison, by their ids, and what each group is called, in their order:
+            the same analysis of several groups stands side by side.
         media_bytes: What pictures and videos may weigh together; the page says what it left out.
         made: The timestamp; None takes the time now.
 
@@ -90,25 +93,28 @@ def render(
     if not results:
         raise NothingToReport("There is no result to report: run an analysis first, e.g. `stepscope analyze energy`.")
     ordered = sorted(results, key=lambda one: _place(acts, one))
-    context = Context(acts, runs=None if runs is None else tuple(runs), media_bytes=media_bytes, results=ordered)
+    chosen = None if runs is None else tuple(runs)
+    context = Context(acts, runs=chosen, media_bytes=media_bytes, results=ordered, names=names)
+    ordered.sort(key=lambda one: (_place(acts, one)[:2], context.order(one)))
     items = [_item(result, context, f"s{at}") for at, result in enumerate(ordered)]
-    script = "".join(map(_asset, SCRIPTS))
+    script = "".join(map(asset, SCRIPTS))
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             title=title or _title(acts, results),
             items=items,
+            comparison=compared(context),
             microscope=microscope(context),
             microscope_after=next((one.anchor for one in reversed(items) if _is_trajectory(one)), ""),
             origin=origin(acts, results),
             queries=QUERIES,
             tables=tables,
             python=python,
-            style=Markup(_asset("report.css")),
+            style=Markup(asset("report.css")),
             script=Markup(script),
             script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-            version=_version(),
+            version=version(),
             made=(made or datetime.now(UTC)).isoformat(timespec="seconds"),
         )
     )
@@ -121,6 +127,7 @@ def write(
     results: Sequence[Result],
     runs: Sequence[str] | None = None,
     title: str | None = None,
+    names: Mapping[str, str] | None = None,
     media_bytes: int = MEDIA_BYTES,
     made: datetime | None = None,
 ) -> Path:
@@ -133,7 +140,17 @@ def write(
         CannotWrite: if the folder is missing and cannot be made, or does not take the file.
         NothingToReport: if there is no result.
     """
-    page = render(acts, results=results, runs=runs, title=title, media_bytes=media_bytes, made=made)
+    return put(
+        out, render(acts, results=results, runs=runs, title=title, names=names, media_bytes=media_bytes, made=made)
+    )
+
+
+def put(out: str | os.PathLike[str], page: str) -> Path:
+    """Write a page into the file `out`, which appears whole or not at all.
+
+    Raises:
+        CannotWrite: if the folder is missing and cannot be made, or does not take the file.
+    """
     path = Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,9 +179,8 @@ def _item(result: Result, context: Context, salt: str) -> Item:
     draw = drawer(result.record.analysis)
     section = None if draw is None else draw(result, context, salt)
     name = result.record.analysis if section is None else section.title
-    conditions = {str(context.changes(one)) for one in context.of(result.record.analysis)}
-    if section is not None and len(conditions) > 1:
-        name = f"{name} · {change(context.changes(result))}"
+    if section is not None and (of := context.name(result)):
+        name = f"{name} · {of}"
     return Item(result, section, f"{salt}-{result.record.analysis}", name)
 
 
@@ -185,14 +201,15 @@ def _title(acts: ActivationStore, results: Sequence[Result]) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates of the pages, everything escaped."""
+    found = Environment(
         loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
     # Plain text, which autoescape then makes safe for an attribute; jinja's own `tojson` marks its output as safe HTML.
-    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
-    environment.filters["tight"] = _tight
-    return environment
+    found.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    found.filters["tight"] = _tight
+    return found
 
 
 def _tight(text: str) -> str:
@@ -205,11 +222,13 @@ def _unbroken(space: re.Match[str]) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Text of a style or a script that ships with the package."""
     return resources.files("reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _version() -> str:
+def version() -> str:
+    """That of the installed package."""
     try:
         return metadata.version("stepscope")
     except metadata.PackageNotFoundError:

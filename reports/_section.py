@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from analyses import Result
 from reports._figure import Figure
 from reports._media import Sheet
+from reports._words import change
 from store import ActivationStore, Json
 
 MEDIA_BYTES: Final = 8_000_000
@@ -230,6 +231,7 @@ class Context:
         runs: Runs whose films are shown; None for all runs of the result.
         media_bytes: What pictures and videos of the page may weigh together.
         results: All results of the page, so that one section can show what another result says of the same runs.
+        names: What the page calls a result beside others of its analysis, by its id, in the order of the page.
     """
 
     def __init__(
@@ -239,19 +241,33 @@ class Context:
         runs: tuple[str, ...] | None,
         media_bytes: int,
         results: Sequence[Result] = (),
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.acts = acts
         self.runs = runs
         self.media_bytes = media_bytes
         self.results = tuple(results)
+        self.names = dict(names or {})
         self.shown: dict[str, Shown] = {}
         """Runs whose x̂0 a section has drawn."""
         self._left = media_bytes
 
     def of(self, analysis: str) -> tuple[Result, ...]:
-        """Results of `analysis` on the page, those of clean runs first."""
+        """Results of `analysis` on the page, in the order of their names, those of clean runs first."""
         found = [result for result in self.results if result.record.analysis == analysis]
-        return tuple(sorted(found, key=lambda one: bool(self.changes(one))))
+        return tuple(sorted(found, key=lambda one: (self.order(one), bool(self.changes(one)))))
+
+    def order(self, result: Result) -> int:
+        """Where `result` stands among the groups that are compared; behind them, where it belongs to none."""
+        named = list(self.names)
+        return named.index(result.id) if result.id in self.names else len(named)
+
+    def name(self, result: Result) -> str:
+        """What tells `result` from others of its analysis: its group, or what was changed; empty if nothing does."""
+        if result.id in self.names:
+            return self.names[result.id]
+        conditions = {str(self.changes(one)) for one in self.of(result.record.analysis)}
+        return change(self.changes(result)) if len(conditions) > 1 else ""
 
     def changes(self, result: Result) -> tuple[Json, ...]:
         """Interventions of the first run behind `result`; of all its runs, where they are of one condition."""
