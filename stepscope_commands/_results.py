@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import analyses
+    import reports
     import store
 
 MOST_CHANGES = 4
@@ -39,7 +40,12 @@ def print_result(result: analyses.Result, *, json_: bool, rule: str = "") -> Non
 
 
 def write_report(
-    acts: store.ActivationStore, out: Path, *, runs: tuple[str, ...] | None = None, where: str | None = None
+    acts: store.ActivationStore,
+    out: Path,
+    *,
+    runs: tuple[str, ...] | None = None,
+    where: str | None = None,
+    mode: reports.Mode = "single",
 ) -> Path:
     """Every analysis that the chosen runs allow, the stored results of experiments, and the page about them."""
     import analyses
@@ -66,7 +72,7 @@ def write_report(
     results += stored
     if not results:
         raise refused[0]
-    return reports.write(acts, out, results=results, runs=shown or results[0].record.run_ids)
+    return reports.write(acts, out, results=results, runs=shown or results[0].record.run_ids, mode=mode)
 
 
 def _changed(acts: store.ActivationStore) -> list[analyses.Result]:
