@@ -48,7 +48,7 @@ def _frame(result: Result, name: str) -> pd.DataFrame:
     """Labels, then values: a dataset has its labels in any order; the same inputs shall give the same bytes."""
     frame = result.to_dataframe(name)
     values = [column for column in (name, f"{name}_low", f"{name}_high") if column in frame]
-    return frame[[*sorted(set(map(str, frame.columns)) - set(values)), *values]]
+    return frame.reindex(columns=[*sorted(set(map(str, frame.columns)) - set(values)), *values])
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

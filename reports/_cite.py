@@ -39,18 +39,19 @@ def bibtex(acts: ActivationStore, results: Sequence[Result], version: str) -> st
         version: Of stepscope.
     """
     run_ids = sorted({run_id for result in results for run_id in result.record.run_ids})
-    models = {_told(run.model): run.model for run in (acts.run(run_id).run for run_id in run_ids)}
-    keys = [_key(model) for model in models.values()]
-    unique = [f"{key}-{keys[:at].count(key) + 1}" if keys.count(key) > 1 else key for at, key in enumerate(keys)]
-    entries = [METHOD, *map(_entry, unique, models.values())]
-    if any(model.pipeline.startswith("Wan") for model in models.values()):
+    each = {_told(run.model): run.model for run in (acts.run(run_id).run for run_id in run_ids)}
+    models = [model for _, model in sorted(each.items())]
+    keys = [_key(model) for model in models]
+    unique = [f"{key}-{keys[:at].count(key) + 1}" if key in keys[:at] else key for at, key in enumerate(keys)]
+    entries = [METHOD, *map(_entry, unique, models)]
+    if any(model.pipeline.startswith("Wan") for model in models):
         entries.append(WAN)
     return "\n\n".join([*entries, _stepscope(version)])
 
 
-def _told(model: ModelRef) -> tuple[object, ...]:
+def _told(model: ModelRef) -> tuple[str, ...]:
     """What tells two models apart, whatever dtype they ran in."""
-    return model.id, model.revision, model.weight_hash, model.adapters
+    return model.id, model.revision, model.weight_hash, *map(str, model.adapters)
 
 
 def _key(model: ModelRef) -> str:

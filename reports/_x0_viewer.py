@@ -240,7 +240,7 @@ def _caption(
     shown = f"{videos[0].sheet.width} × {videos[0].sheet.height}"
     size = f"{native} pixels" if native == shown else f"{native} pixels, shown at {shown}"
     samples = len({rows[video.run_id].sample_id for video in videos})
-    coding = "lossy WebP" if videos[0].sheet.lossy else "lossless WebP"
+    coding = "lossy WebP, to look at and not to measure" if videos[0].sheet.lossy else "lossless WebP"
     text = (
         f"n = {some(samples, 'sample')}, {some(len(videos), 'run')}; {some(len(frames), 'frame')} of {size}; {coding}. "
         "Each run is shown on its own, so no interval."
