@@ -1,8 +1,8 @@
 """How long a report of 50 runs × 20 steps takes: to be made, and from opening its file to the first view in Chromium.
 
-Six runs are real, of the bundled model on three mazes with its default capture and x̂0 of each step as pixels. The other 44
-are copies of them under seeds of their own, whose videos have noise of their own (standard deviation 3 of 255), so that
-no two are alike; noise makes them heavier than real ones. The page holds every section that these runs allow.
+Six runs are real, of the bundled model on three mazes with its default capture and x̂0 of each step as pixels. The other
+44 are copies of them under seeds of their own, whose videos have noise of their own (standard deviation 3 of 255), so
+that no two are alike; noise makes them heavier than real ones. The page holds every section that these runs allow.
 
 The first view is drawn when the browser has painted what stands at the top: its First Contentful Paint, and
 (`ready`) when the scripts have run, so that sliders move, and two more frames are drawn.
