@@ -1,4 +1,4 @@
-"""One self-contained HTML page about results: it opens from a disk, without a network, and computes nothing.
+"""An HTML page about results, in one file or with its videos beside it: it opens from a disk, without a network.
 
 To draw a new kind of result, write one file here with a function that carries `@draws(name, place=…)`, and
 import it below.
@@ -25,12 +25,13 @@ from reports import (
 )
 from reports._comparison import group_name
 from reports._index_page import pages_beside, render_index, write_index
-from reports._page import QUERIES, render, write
+from reports._page import QUERIES, Mode, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
 __all__ = [
     "QUERIES",
     "CannotWrite",
+    "Mode",
     "NothingToReport",
     "ReportError",
     "attribution",

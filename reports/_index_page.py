@@ -11,8 +11,9 @@ from typing import Final
 
 from markupsafe import Markup
 
+from reports._beside import put
 from reports._index_rows import Listed, listed
-from reports._page import asset, environment, put, version
+from reports._page import asset, environment, version
 from reports._thumbnails import thumbnails
 from reports._words import some
 from reports.errors import NothingToReport
@@ -96,7 +97,7 @@ def write_index(
     """
     folder = pages_beside(out)
     paged = frozenset(path.stem for path in folder.glob("*.html")) if folder.is_dir() else frozenset[str]()
-    return put(out, render_index(acts, where=where, title=title, pages=folder.name, paged=paged, made=made))
+    return put(Path(out), render_index(acts, where=where, title=title, pages=folder.name, paged=paged, made=made), {})
 
 
 def pages_beside(out: str | os.PathLike[str]) -> Path:

@@ -13,8 +13,8 @@ from reports._media import Sheet
 from reports._words import change
 from store import ActivationStore, Json
 
-MEDIA_BYTES: Final = 8_000_000
-"""What all pictures and videos of a page may weigh together."""
+MEDIA_BYTES: Final = 100_000_000
+"""What all pictures and videos of a report may weigh together, inside its page or beside it."""
 
 
 class Axis(NamedTuple):
@@ -89,6 +89,17 @@ class Under(NamedTuple):
     column: int
 
 
+class Still(NamedTuple):
+    """What is there of a pane before its sheet is decoded, on paper, and without JavaScript."""
+
+    sheet: Sheet
+    """A row of cells."""
+    labels: tuple[str, ...]
+    """Of its first cells, which are shown beside each other."""
+    first: int
+    """The cell at which the page opens."""
+
+
 class Pane(NamedTuple):
     """One moving picture of a film: a sheet, of which it shows one cell."""
 
@@ -100,6 +111,7 @@ class Pane(NamedTuple):
     """Column of the sheet when all sliders are at 0."""
     title: str
     alt: str
+    still: Still
     readouts: tuple[Readout, ...] = ()
     note: str = ""
     strip: tuple[float, ...] = ()
@@ -109,8 +121,6 @@ class Pane(NamedTuple):
     """What is drawn in the place of the bars, where there is more than one number by step."""
     mark: int | None = None
     """Position of the first slider that is marked on the strip."""
-    poster: tuple[tuple[int, int, str], ...] = ()
-    """(row, column, label) of the cells that are shown on paper and without JavaScript."""
     under: Under | None = None
 
 
@@ -198,7 +208,9 @@ class Film(NamedTuple):
     grid: Grid | None = None
     """Chooses among the positions of the two sliders, step and layer."""
     quantities: tuple[str, ...] = ()
-    """Names of what stands under the pictures, in the section's result."""
+    """Names of what stands under the pictures, in its result."""
+    of: Result | None = None
+    """The result that it shows, where that is not its section's."""
 
 
 class Shown(NamedTuple):

@@ -14,7 +14,7 @@ from analyses import Result
 from reports._clock import Clock
 from reports._evidence import by_run, evidence
 from reports._media import MAX_COLUMNS, MAX_ROWS, Sheet, evenly, picture, shrunk, video_sheet
-from reports._section import Axis, Context, Film, Group, Pane, Readout, Shown
+from reports._section import Axis, Context, Film, Group, Pane, Readout, Shown, Still
 from reports._words import change, some
 from store import ActivationStore, dims
 
@@ -22,7 +22,7 @@ LOSSLESS_BYTES: Final = 5_000_000
 """What all videos together may weigh to be shown without loss."""
 SPARE: Final = 0.2
 """Share of the page's limit that the videos leave to other pictures."""
-MAX_RUNS: Final = 24
+MAX_RUNS: Final = 64
 """Runs whose videos are shown at most."""
 POSTERS: Final = 6
 """Steps that are shown on paper and without JavaScript."""
@@ -37,6 +37,8 @@ class _Video(NamedTuple):
 
     run_id: str
     sheet: Sheet
+    posters: Sheet
+    """A few steps of its last frame, in a row."""
     clock: Clock
 
 
@@ -86,7 +88,7 @@ def film(result: Result, context: Context, salt: str) -> tuple[Film | None, tupl
     videos, apart = _videos(context, having[:MAX_RUNS], Clock(having[0], steps, frames))
     if not videos:
         return None, ("The videos of x̂0 are larger than a page may be; render fewer runs, or a smaller capture.",)
-    groups = _groups(context, rows, videos, steps=steps, columns=len(frames))
+    groups = _groups(context, rows, videos, steps=steps)
     context.shown |= {
         video.run_id: Shown(f"{salt}-x0-{at}", tuple(map(int, video.clock.steps)), tuple(map(int, video.clock.frames)))
         for at, video in enumerate(videos)
@@ -132,21 +134,22 @@ def _videos(context: Context, run_ids: Sequence[str], clock: Clock) -> tuple[lis
         if lossless is None:
             lossless = sheet.nbytes <= each
             sheet = sheet if lossless else video_sheet(video, lossless=False)
-        if not context.afford(sheet.nbytes, spare=spare):
+        posters = video_sheet(video[None, evenly(len(own.steps), POSTERS), -1], lossless=not sheet.lossy)
+        if not context.afford(sheet.nbytes + posters.nbytes, spare=spare):
             break
-        videos.append(_Video(run_id, sheet, own))
+        videos.append(_Video(run_id, sheet, posters, own))
     return videos, apart
 
 
 def _groups(
-    context: Context, rows: dict[str, _Row], videos: Sequence[_Video], *, steps: NDArray[Any], columns: int
+    context: Context, rows: dict[str, _Row], videos: Sequence[_Video], *, steps: NDArray[Any]
 ) -> tuple[Group, ...]:
     explored = by_run(context)
     by_sample: dict[str, list[Pane]] = {}
     for position, video in enumerate(videos):
         row = rows[video.run_id]
         own = None if np.array_equal(video.clock.steps, steps) else context.acts.run(row.run_id).run.settings.steps
-        pane = _pane(row, position, explored.get(row.run_id), steps=video.clock.steps, of_steps=own, columns=columns)
+        pane = _pane(row, position, explored.get(row.run_id), video.posters, steps=video.clock.steps, of_steps=own)
         by_sample.setdefault(row.sample_id, []).append(pane)
     groups: list[Group] = []
     for sample_id, panes in by_sample.items():
@@ -160,10 +163,10 @@ def _pane(
     of: _Row,
     sheet: int,
     explored: xr.Dataset | None,
+    posters: Sheet,
     *,
     steps: NDArray[Any],
     of_steps: int | None,
-    columns: int,
 ) -> Pane:
     """`of_steps`: how many steps the run has, where these are not the clock's; it then says at which it is."""
     run = of.data.sel(run=of.run_id)
@@ -184,13 +187,13 @@ def _pane(
         column=0,
         title=name,
         alt=f"x̂0 of {name}; at the last step shown: {told or 'no score'}",
+        still=Still(posters, tuple(f"step {steps[at]}" for at in evenly(len(steps), POSTERS)), posters.columns - 1),
         readouts=readouts if held is None else (held.strongest, *readouts),
         note=f"right answer from step {commit:.0f} on" if math.isfinite(commit) else _why_uncommitted(run),
         strip=tuple(float(value) for value in np.nan_to_num(rows[strip])) if strip else (),
         strip_name=strip,
         curves=None if held is None else held.curves,
         mark=mark if mark < len(steps) else None,
-        poster=tuple((int(row), columns - 1, f"step {steps[row]}") for row in evenly(len(steps), POSTERS)),
     )
 
 
@@ -270,7 +273,7 @@ def _caption(
         "their own size" if several else f"{native} pixels" if native == shown else f"{native} pixels, shown at {shown}"
     )
     samples = len({rows[video.run_id].sample_id for video in videos})
-    coding = "lossy WebP" if videos[0].sheet.lossy else "lossless WebP"
+    coding = "lossy WebP, to look at and not to measure" if videos[0].sheet.lossy else "lossless WebP"
     text = (
         f"n = {some(samples, 'sample')}, {some(len(videos), 'run')}; {some(len(frames), 'frame')} of {size}; {coding}. "
         "Each run is shown on its own, so no interval."

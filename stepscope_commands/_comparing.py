@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import analyses
+    import reports
     import store
 
 
-def write_comparison(acts: store.ActivationStore, out: Path, *, by: tuple[str, ...], where: str | None) -> Path:
+def write_comparison(
+    acts: store.ActivationStore, out: Path, *, by: tuple[str, ...], where: str | None, mode: reports.Mode
+) -> Path:
     """Every analysis that at least two groups allow, those of experiments that are stored, and the page about them."""
     import analyses
     import reports
@@ -42,7 +45,7 @@ def write_comparison(acts: store.ActivationStore, out: Path, *, by: tuple[str, .
     order = {name: at for at, name in enumerate(groups)}
     names = dict(sorted(names.items(), key=lambda one: order[one[1]]))
     runs = [run_id for group in groups.values() for run_id in group.run_ids]
-    return reports.write(acts, out, results=results, runs=runs, names=names, title=f"By {' and '.join(by)}")
+    return reports.write(acts, out, results=results, runs=runs, names=names, title=f"By {' and '.join(by)}", mode=mode)
 
 
 def _each(

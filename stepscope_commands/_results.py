@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import analyses
+    import reports
     import store
 
 MOST_CHANGES = 4
@@ -46,6 +47,7 @@ def write_report(
     runs: tuple[str, ...] | None = None,
     where: str | None = None,
     told: Callable[[str], None] = say,
+    mode: reports.Mode = "single",
 ) -> Path:
     """Every analysis that the chosen runs allow, the stored results of experiments, and the page about them.
 
@@ -75,7 +77,7 @@ def write_report(
     results += stored
     if not results:
         raise refused[0]
-    return reports.write(acts, out, results=results, runs=shown or results[0].record.run_ids)
+    return reports.write(acts, out, results=results, runs=shown or results[0].record.run_ids, mode=mode)
 
 
 def _changed(acts: store.ActivationStore) -> list[analyses.Result]:

@@ -1,9 +1,9 @@
-"""`stepscope report`: one HTML file about the runs of a store."""
+"""`stepscope report`: an HTML page about the runs of a store."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -38,11 +38,18 @@ def report(
         bool,
         Parameter(negative="", help="List the runs, and make a page for each that has none yet, in a folder beside."),
     ] = False,
+    mode: Annotated[
+        Literal["single", "folder"],
+        Parameter(
+            help="single: everything in one file, a folder all the same above 50 MB. folder: videos and tables as "
+            "files in OUT_files beside the page."
+        ),
+    ] = "single",
 ) -> None:
-    """Write one HTML file about the runs of a store; it works offline."""
+    """Write an HTML page about the runs of a store; it works offline."""
     acts = kept(store)
     if by:
-        say(str(write_comparison(acts, out, by=by, where=where)))
+        say(str(write_comparison(acts, out, by=by, where=where, mode=mode)))
         return
     listed = index or pages
     if index is None and not pages and is_large(acts, where=where):
@@ -51,4 +58,7 @@ def report(
             f"More than {MANY} runs are many for one page, so it lists them: --where chooses runs for a report, "
             "--no-index makes one of all."
         )
-    say(str(write_listing(acts, out, where=where, pages=pages) if listed else write_report(acts, out, where=where)))
+    if listed:
+        say(str(write_listing(acts, out, where=where, pages=pages)))
+    else:
+        say(str(write_report(acts, out, where=where, mode=mode)))
