@@ -116,7 +116,8 @@ trained jointly, by flow matching, on {samples:,} samples made on the devices, w
 {shift:g}, and {pure:.0%} of the samples at noise level 1 exactly; {drop:.0%} of the prompts dropped; weights averaged.
 The VAE saw {videos:,} videos of both splits. {evaluate_minutes:.1f} minutes to evaluate. Seed {seed}.
 
-```
+```sh
+# needs: clone, gpu
 torchrun --nproc-per-node {devices} -m training --out build/tinywan --compile
 python -m training measure install card --out build/tinywan
 ```
