@@ -4,6 +4,9 @@ import os
 from importlib.metadata import version as installed
 from pathlib import Path
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
 project = "stepscope"
 author = "The stepscope authors"
 release = version = installed("stepscope")
@@ -33,6 +36,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 
+html_math_renderer = "mathml"  # which browsers draw by themselves, without a network
 html_theme = "pydata_sphinx_theme"
 html_title = "stepscope"
 html_show_sphinx = False
@@ -59,8 +63,14 @@ if _report.is_file():
 
 def setup(app):
     app.connect("build-finished", _take_report_along)
+    app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))
 
 
 def _take_report_along(app, error):
     if error is None and app.builder.format == "html" and _report.is_file():
         (Path(app.outdir) / "demo-report.html").write_bytes(_report.read_bytes())
+
+
+def _formula(translator, node):
+    translator.body.append(tex2mathml(node.astext(), as_block=isinstance(node, nodes.math_block)))
+    raise nodes.SkipNode

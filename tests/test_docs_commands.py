@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -82,12 +82,27 @@ PAGES: Final = {
 }
 
 
-def run(words: list[str]) -> None:
-    """Run a command in this process."""
+def hasty(name_or_path: str | Path) -> sources.Source:
+    """tinywan, in 4 steps without guidance where a command does not say how."""
+    source = sources.source_of(name_or_path)
+    return source._replace(defaults=source.defaults | {"steps": 4, "guidance": 1.0})
+
+
+def run(words: list[str], *, model: Callable[[str | Path], sources.Source] = hasty) -> None:
+    """Run a command in this process, with what `model` makes of a model's name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("interp.loading.source_of", model)
+        patch.setattr("interp.catalogue.source_of", model)
+        _run(words)
+
+
+def _run(words: list[str]) -> None:
+    code: object = 0
     try:
         stepscope.main(words[1:])
     except SystemExit as stop:
-        assert not stop.code, f"{shlex.join(words)} ended with {stop.code}"
+        code = stop.code
+    assert not code, f"{shlex.join(words)} ended with {code}"
 
 
 def parse(words: list[str]) -> None:
@@ -107,27 +122,18 @@ def parse(words: list[str]) -> None:
 
 def smaller(words: list[str]) -> list[str]:
     """The same command, planned for one sample and not carried out."""
-    kept = [re.sub(r"\d+", "1", word) if before == "--n" else word for before, word in zip(["", *words], words)]
+    kept = [re.sub(r"\d+", "1", word) if before == "--n" else word for before, word in zip(["", *words[:-1]], words, strict=True)]
     return kept if "--dry-run" in kept else [*kept, "--dry-run"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """tinywan samples in 4 steps without guidance where a command does not say how; caches are these tests' own."""
-
-    def hasty(name_or_path: str | Path) -> sources.Source:
-        source = sources.source_of(name_or_path)
-        return source._replace(defaults=source.defaults | {"steps": 4, "guidance": 1.0})
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("interp.loading.source_of", hasty)
-        patch.setattr("interp.catalogue.source_of", hasty)
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is cached is these tests' own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture(scope="module")
-def demo(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`demo/`, as `stepscope demo` of the page *Start* leaves it; the pages take a copy."""
     place = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
@@ -179,7 +185,7 @@ def test_the_commands_of_a_page_run(name: str, tmp_path: Path, monkeypatch: pyte
             if not block.needs:
                 run(words)
             elif block.needs == ("hours",) and words[1] in PLANNED:
-                run(smaller(words))
+                run(smaller(words), model=sources.source_of)
 
 
 def test_a_wrong_option_and_a_wrong_command_are_found():
