@@ -122,7 +122,8 @@ def parse(words: list[str]) -> None:
 
 def smaller(words: list[str]) -> list[str]:
     """The same command, planned for one sample and not carried out."""
-    kept = [re.sub(r"\d+", "1", word) if before == "--n" else word for before, word in zip(["", *words[:-1]], words, strict=True)]
+    pairs = zip(["", *words[:-1]], words, strict=True)
+    kept = ["1" if before == "--n" else word for before, word in pairs]
     return kept if "--dry-run" in kept else [*kept, "--dry-run"]
 
 
