@@ -41,6 +41,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "stepscope"
 html_show_sphinx = False
 html_show_sourcelink = False
+html_sidebars = {"index": [], "start": []}  # pages without a section of their own
 html_static_path = ["_static"]
 html_css_files = ["stepscope.css"]
 html_theme_options = {
