@@ -115,7 +115,8 @@ trained jointly on {samples:,} samples made on the devices, with {levels}, shift
 {shift:g}, and {pure:.0%} of the samples at noise alone; {drop:.0%} of the prompts dropped; weights averaged.
 The VAE saw {videos:,} videos of both splits. {evaluate_minutes:.1f} minutes to evaluate. Seed {seed}.
 
-```
+```sh
+# needs: clone, gpu
 torchrun --nproc-per-node {devices} -m training{asked} --out build/{name} --compile
 python -m training measure install card{asked} --out build/{name}
 ```
