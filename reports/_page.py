@@ -92,9 +92,9 @@ def render(
     ordered = sorted(results, key=lambda one: _place(acts, one))
     context = Context(acts, runs=None if runs is None else tuple(runs), media_bytes=media_bytes, results=ordered)
     items = [_item(result, context, f"s{at}") for at, result in enumerate(ordered)]
-    script = "".join(map(_asset, SCRIPTS))
+    script = "".join(map(asset, SCRIPTS))
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             title=title or _title(acts, results),
@@ -105,10 +105,10 @@ def render(
             queries=QUERIES,
             tables=tables,
             python=python,
-            style=Markup(_asset("report.css")),
+            style=Markup(asset("report.css")),
             script=Markup(script),
             script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-            version=_version(),
+            version=version(),
             made=(made or datetime.now(UTC)).isoformat(timespec="seconds"),
         )
     )
@@ -133,7 +133,15 @@ def write(
         CannotWrite: if the folder is missing and cannot be made, or does not take the file.
         NothingToReport: if there is no result.
     """
-    page = render(acts, results=results, runs=runs, title=title, media_bytes=media_bytes, made=made)
+    return put(out, render(acts, results=results, runs=runs, title=title, media_bytes=media_bytes, made=made))
+
+
+def put(out: str | os.PathLike[str], page: str) -> Path:
+    """Write a page into the file `out`, which appears whole or not at all.
+
+    Raises:
+        CannotWrite: if the folder is missing and cannot be made, or does not take the file.
+    """
     path = Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,14 +193,15 @@ def _title(acts: ActivationStore, results: Sequence[Result]) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates of the pages, everything escaped."""
+    found = Environment(
         loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
     # Plain text, which autoescape then makes safe for an attribute; jinja's own `tojson` marks its output as safe HTML.
-    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
-    environment.filters["tight"] = _tight
-    return environment
+    found.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    found.filters["tight"] = _tight
+    return found
 
 
 def _tight(text: str) -> str:
@@ -205,11 +214,13 @@ def _unbroken(space: re.Match[str]) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Text of a style or a script that ships with the package."""
     return resources.files("reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _version() -> str:
+def version() -> str:
+    """That of the installed package."""
     try:
         return metadata.version("stepscope")
     except metadata.PackageNotFoundError:

@@ -154,6 +154,12 @@ def _model(of: Generation) -> interp.Model:
     return model
 
 
+def student_of(model: str, named: str | None) -> str:
+    """The distilled model that stands beside a model: what is named, or tinywan's own; empty for none."""
+    own = "tinywan-few-step" if model == "tinywan" else ""
+    return own if named is None else "" if named == "none" else named
+
+
 def _conditions(arms: Sequence[Arm], given: Given | None) -> list[Condition]:
     """Arms as `interp` takes them."""
     from interp import conditions

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from stepscope_commands._conducting import Generation, conduct
+from stepscope_commands._conducting import Generation, conduct, student_of
 from stepscope_commands._options import Json
 from stepscope_commands._printing import print_json, print_table
 from stepscope_commands._version import version
@@ -214,10 +214,9 @@ def steps(
     from analyses import experiments
 
     kind = experiments.Steps
-    found = ("tinywan-few-step" if of.model == "tinywan" else "") if student is None else student
     asked = kind(
         numbers=kind.numbers if numbers is None else interp.numbers(numbers),
-        student="" if found == "none" else found,
+        student=student_of(of.model, student),
         student_numbers=kind.student_numbers if student_numbers is None else interp.numbers(student_numbers),
         student_guidance=student_guidance,
     )
