@@ -139,7 +139,7 @@ def _print_cost(asked: Plan, of: Of, place: Path, tflops: float | None) -> None:
     from stepscope_commands.reproducing import making
 
     model = making.sketched(of.model, dtype=_dtype(of), revision=of.revision)
-    work = _work(model, asked, of)
+    work = _work(model, asked, of, most=SKETCHED + 1)  # and a stranger
     variants = {name: _sketched(name, of, model) for name in work.variants}
     with tempfile.TemporaryDirectory() as folder:
         rows = making.costs(work, store.open(folder, mode="a"), variants, most=SKETCHED)
@@ -148,13 +148,13 @@ def _print_cost(asked: Plan, of: Of, place: Path, tflops: float | None) -> None:
     say(f"free at {place}: {'unknown' if free is None else f'{free / 1e9:.1f} GB'}")
 
 
-def _work(model: interp.Model, asked: Plan, of: Of) -> Work:
+def _work(model: interp.Model, asked: Plan, of: Of, *, most: int | None = None) -> Work:
     """The plan for the model, with its samples."""
     from stepscope_commands._conducting import student_of
     from stepscope_commands.reproducing import plan as plans
     from stepscope_commands.reproducing.programme import Work
 
-    samples = {bed.name: plans.drawn(bed, folder=of.samples) for bed in asked.bed}
+    samples = {bed.name: plans.drawn(bed, folder=of.samples, most=most) for bed in asked.bed}
     return Work(model, asked, samples, asked=of.asked, student=student_of(of.model, of.student))
 
 

@@ -13,8 +13,8 @@ import interp
 import store
 from interp import catalogue, conditions, experimenting, schedulers
 from interp.catalogue import human
-from interp.experimenting import Programme
 from interp.forecast import duration
+from stepscope_commands.reproducing.plan import Bed, Part
 from stepscope_commands.reproducing.programme import Group, Work
 from store import ModelRef, Run, Sample, SamplerSettings
 
@@ -66,16 +66,20 @@ def costs(
     rates = _Rates(work.model)
     found: dict[str, list[Cost]] = {part.id: [] for part in work.plan.parts}
     seen: set[str] = set()
-    for part, one in work.cleans(acts, most=most):
+    planned: Counter[tuple[str, int]] = Counter()
+    for part, bed, one in work.cleans(acts, most=most):
         missing = [pair for pair in one.clean.missing if pair[1].id not in seen]
+        share = 1.0
+        if most is not None and one.clean.runs:
+            missing, share = [one.clean.runs[0]], _unplanned(work, part, bed, planned)
         seen |= {run.id for _, run in missing}
-        share = _share(work, one, part.n, part.on, most)
         found[part.id].append(_cost(part.id, missing, 0, 0, one.clean.plan.nbytes, rates, share))
     for part, group in (pair for whole in work.groups for pair in _by_part(whole)):
         one = work.changed(acts, group, variants, most=most)
         missing = [pair for sweep in one.arms for pair in sweep.missing]
         nbytes = sum(sweep.nbytes for sweep in one.arms) / max(len(missing), 1)
-        share = _of_group(work, group, most)
+        asked = work.count(group.bed, group.last - group.first)
+        share = 1.0 if most is None else asked / max(len({sample.id for sample, _ in one.clean.runs}), 1)
         found[part].append(_cost(part, missing, one.copied, one.donated, nbytes, rates, share))
     return [sum_of(part, rows) for part, rows in found.items()]
 
@@ -139,18 +143,14 @@ def _cost(
     return Cost(part, whole[0], whole[1], whole[2], share * flops, whole[4], whole[5])
 
 
-def _share(work: Work, one: Programme, n: int | None, on: Sequence[str], most: int | None) -> float:
-    """How many times the samples of a programme a part has."""
-    if most is None:
-        return 1.0
-    here = {sample.id for sample, _ in one.clean.runs}
-    bed = next(bed for bed in map(work.plan.of, on) if here <= {sample.id for sample in work.of(bed)})
-    return len(work.of(bed, last=n or bed.n)) / max(len(here), 1)
-
-
-def _of_group(work: Work, group: Group, most: int | None) -> float:
-    asked = len(work.of(group.bed, first=group.first, last=group.last))
-    return 1.0 if most is None else asked / max(min(asked, most * (2 if group.bed.twins else 1)), 1)
+def _unplanned(work: Work, part: Part, bed: Bed, planned: Counter[tuple[str, int]]) -> int:
+    """Clean runs of a part that no part before it has; `planned` counts samples by bed and seed."""
+    fresh = 0
+    for seed in interp.numbers(part.seeds or bed.seeds):
+        samples = work.count(bed, part.n or bed.n)
+        fresh += max(0, samples - planned[bed.name, seed])
+        planned[bed.name, seed] = max(samples, planned[bed.name, seed])
+    return fresh
 
 
 class _Rates:
@@ -216,7 +216,7 @@ def make(
     ids: dict[str, dict[str, None]] = {part.id: {} for part in work.plan.parts}
     how: dict[str, Any] = {"into": acts, "executor": executor, "batch": batch, "variants": variants}
     with tqdm(total=total, unit="step", disable=not progress, dynamic_ncols=True) as bar:
-        for part, one in work.cleans(acts):
+        for part, _, one in work.cleans(acts):
             bar.set_description(f"clean runs of {part.id}")
             experimenting.conduct(work.model, one, progress=bar, **how)
             ids[part.id] |= dict.fromkeys(one.run_ids)

@@ -132,22 +132,24 @@ def read(source: str | Path) -> Plan:
         raise interp.BadInput(f"bad plan {path}: {place + ': ' if place else ''}{first['msg']}") from error
 
 
-def drawn(bed: Bed, *, folder: Path | None = None) -> list[list[Sample]]:
+def drawn(bed: Bed, *, folder: Path | None = None, most: int | None = None) -> list[list[Sample]]:
     """The samples of a bed by family, each with its twin behind it where there are twins.
 
     Args:
         bed: Which.
+        most: Only the first ones of each family.
         folder: Samples in VBVR-Bench's layout that stand in the place of the worlds.
 
     Raises:
         BadInput: if there is no such world, difficulty or split.
     """
+    n = bed.n if most is None else min(bed.n, most)
     if folder is not None:
-        return [list(vbvr.samples(folder, n=bed.n))]
+        return [list(vbvr.samples(folder, n=n))]
     how: dict[str, Any] = {"seed": bed.world_seed, "difficulty": bed.difficulty, "split": bed.split}
     if bed.twins:
-        return [[one for pair in interp.worlds[name].pairs(bed.n, **how) for one in pair] for name in bed.families]
-    return [interp.worlds[name].generate(bed.n, **how) for name in bed.families]
+        return [[one for pair in interp.worlds[name].pairs(n, **how) for one in pair] for name in bed.families]
+    return [interp.worlds[name].generate(n, **how) for name in bed.families]
 
 
 def keeping(bed: Bed, sizes: Mapping[str, int]) -> CaptureSpec:

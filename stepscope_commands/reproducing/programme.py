@@ -153,18 +153,22 @@ class Work:
         """Names of other models that arms ask for."""
         return tuple(dict.fromkeys(arm.variant for group in self.groups for arm, _ in group.arms if arm.variant))
 
-    def cleans(self, acts: store.ActivationStore, *, most: int | None = None) -> Iterator[tuple[Part, Programme]]:
-        """The clean runs of each part, experiments first; those of two parts may be the same runs.
+    def count(self, bed: Bed, n: int) -> int:
+        """How many samples `n` of each family of a bed are, whether or not they are drawn."""
+        return len(self.samples[bed.name]) * n * (2 if bed.twins else 1)
+
+    def cleans(self, acts: store.ActivationStore, *, most: int | None = None) -> Iterator[tuple[Part, Bed, Programme]]:
+        """The clean runs of each part and bed, experiments first; those of two parts may be the same runs.
 
         Args:
             acts: The store.
             most: Only so many samples of the first family.
         """
         for one in self.experiments:
-            yield one.part, self._clean(acts, one.bed, one.n, one.seeds, most)
+            yield one.part, one.bed, self._clean(acts, one.bed, one.n, one.seeds, most)
         for part in self.plan.analysis:
             for bed in map(self.plan.of, part.on):
-                yield part, self._clean(acts, bed, part.n or bed.n, interp.numbers(part.seeds or bed.seeds), most)
+                yield part, bed, self._clean(acts, bed, part.n or bed.n, interp.numbers(part.seeds or bed.seeds), most)
 
     def _clean(
         self, acts: store.ActivationStore, bed: Bed, n: int, seeds: Sequence[int], most: int | None
