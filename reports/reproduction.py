@@ -57,9 +57,11 @@ class Page(NamedTuple):
     about: str
     rows: tuple[Row, ...]
     words: tuple[Words, ...]
+    caution: str
+    """What to keep in mind with all verdicts; empty for nothing."""
     facts: tuple[tuple[str, str], ...]
-    beds: tuple[tuple[str, str, str, str], ...]
-    """Name, families, how many, and which experiments and analyses stand on it."""
+    beds: tuple[tuple[str, str, str, str, str], ...]
+    """Name, families, how many samples, score of the clean runs, and which experiments and analyses stand on it."""
     floors: tuple[tuple[str, ...], ...]
     """Family, and the greatest overall score of each of `FLOORS`; empty where they were not measured."""
 
@@ -101,7 +103,7 @@ def render(page: Page, *, when: str) -> str:
 
 def markdown(page: Page) -> str:
     """The page as Markdown, for a repository or a documentation."""
-    lines = [f"# {page.title}", "", page.about, ""]
+    lines = [f"# {page.title}", "", page.about, "", *([page.caution, ""] if page.caution else [])]
     lines += _table(
         ["", "claim", "the paper", "ours", "n", "verdict"],
         [
@@ -120,7 +122,7 @@ def markdown(page: Page) -> str:
         lines += [f"## {part.heading}", ""]
         lines += [f"- {sentence}" for sentence in part.sentences] or [part.otherwise]
         lines.append("")
-    lines += ["## What was run", "", *_table(["bed", "families", "samples", "for"], page.beds)]
+    lines += ["## What was run", "", *_table(["bed", "families", "samples", "score", "for"], page.beds)]
     if page.floors:
         lines += ["Overall scores of what solves nothing, the greatest of each family:", ""]
         lines += _table(["family", *FLOORS], page.floors)

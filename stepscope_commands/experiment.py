@@ -172,12 +172,13 @@ def ensemble(
     no_baselines: Annotated[
         bool, Parameter(negative="", help="Leave out the longer and shorter runs of as many forwards.")
     ] = False,
+    grid: Annotated[bool, Parameter(help="Vary layers, steps and weights beside the number of seeds.")] = True,
     json_: Json = False,
 ) -> None:
     """Averaging seeds inside the model (E8), beside what as many forwards buy otherwise; wants 3 --seeds or more."""
     from analyses import experiments
 
-    asked = experiments.Ensemble(sizes=_numbers(sizes), baselines=not no_baselines)
+    asked = experiments.Ensemble(sizes=_numbers(sizes), baselines=not no_baselines, grid=grid)
     conduct(asked, of, json_=json_)
 
 

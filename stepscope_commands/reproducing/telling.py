@@ -18,7 +18,7 @@ from reports import reproduction
 from reports.reproduction import Row, Words
 from stepscope_commands._printing import say
 from stepscope_commands.reproducing.claims import CLAIMS, Claim, Number
-from stepscope_commands.reproducing.plan import Part, options
+from stepscope_commands.reproducing.plan import Bed, Part, options
 from stepscope_commands.reproducing.record import Made
 
 EVIDENCE: Final = "evidence"
@@ -27,6 +27,8 @@ MEDIA_BYTES: Final = 400_000
 """What pictures and videos of one report may weigh together: a folder of results can go into a repository."""
 OWN: Final = 10_000_000_000
 """Parameters of a denoiser from which on a model is of the paper's size."""
+ABLE: Final = 0.2
+"""Score of clean runs below which a model is said not to solve a bed's tasks; as in the rule of E3."""
 UNTESTED: Final = "not tested"
 """In the place of a verdict."""
 
@@ -100,13 +102,15 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     links = {id: _evidence(acts, id, one, out) for id, one in found.items() if isinstance(one, Result)}
     rows = [row(claim, found, links) for claim in CLAIMS]
+    solved = {bed.name: _solved(acts, made, bed) for bed in made.plan.bed}
     page = reproduction.Page(
         title=title or f"The paper's experiments on {made.model}",
         about=made.plan.about,
         rows=tuple(rows),
         words=words(rows, made),
+        caution=_caution(solved),
         facts=_facts(acts, made),
-        beds=tuple(_bed(made, name) for name in (bed.name for bed in made.plan.bed)),
+        beds=tuple(_bed(made, bed.name, solved[bed.name]) for bed in made.plan.bed),
         floors=tuple(
             (one.family, *(f"{one.floors[shown].most:.2f}" for shown in reproduction.FLOORS)) for one in floors
         ),
@@ -207,12 +211,35 @@ def words(rows: Sequence[Row], made: Made) -> tuple[Words, ...]:
     )
 
 
-def _bed(made: Made, name: str) -> tuple[str, str, str, str]:
+def _solved(acts: store.ActivationStore, made: Made, bed: Bed) -> float | None:
+    """Mean overall score of the clean runs of a bed; None where nothing scored them."""
+    ids = [id for part in made.plan.parts if bed.name in part.on for id in made.runs.get(part.id, ())]
+    query = """SELECT avg(value) FROM scores JOIN runs USING (run_id) JOIN samples USING (sample_id)
+    WHERE metric = 'overall' AND step IS NULL AND parent_id IS NULL AND split = ?
+    AND list_contains(?, run_id) AND list_contains(?, family)"""
+    return acts.sql(query, [bed.split, ids, list(bed.families)]).fetchall()[0][0]
+
+
+def _caution(solved: Mapping[str, float | None]) -> str:
+    """What to keep in mind where the model cannot do the tasks: then there is nothing to destroy, flip or raise."""
+    weak = [name for name, score in solved.items() if score is None or score < ABLE]
+    if not weak:
+        return ""
+    told = ", ".join(f"{name} {'not scored' if (one := solved[name]) is None else f'{one:.2f}'}" for name in weak)
+    return (
+        f"This model does not solve the tasks of these beds (mean score of the clean runs: {told}): verdicts that rest "
+        "on its answers there say nothing of the claims, whatever they are."
+    )
+
+
+def _bed(made: Made, name: str, solved: float | None) -> tuple[str, str, str, str, str]:
     bed = made.plan.of(name)
     each = "pairs of twins" if bed.twins else "samples"
     level = f", {bed.difficulty}" if bed.difficulty else ""
     users = ", ".join(part.id for part in made.plan.parts if name in part.on)
-    return name, ", ".join(bed.families) + level, f"{bed.n} {each} of each, seeds {bed.seeds}", users
+    where = "" if bed.split == "in_domain" else ", out of domain"
+    count = f"{bed.n} {each} of each, seeds {bed.seeds}"
+    return name, ", ".join(bed.families) + level + where, count, "–" if solved is None else f"{solved:.2f}", users
 
 
 def _facts(acts: store.ActivationStore, made: Made) -> tuple[tuple[str, str], ...]:
