@@ -120,26 +120,27 @@ def reproduce(
         wanted = claims.chosen(only)
     except ValueError as error:
         raise interp.BadInput(f"--only {only}: {error}") from None
-    asked = plans.read(plan or ("full" if full else "quick")).only(claims.parts(wanted))
+    asked = plans.read(plan or ("full" if full else "quick"))
+    parts = claims.parts(wanted)
     place = store or out / "acts"
     if cost:
-        _print_cost(asked, of, place, tflops)
+        _print_cost(asked, parts, of, place, tflops)
         return
     if not results_only:
-        _make(asked, of, out, place, tflops)
+        _make(asked, parts, of, out, place, tflops)
     if captures_only:
         say(f"runs in {place}; next: stepscope reproduce --results-only --out {out} --store {place}")
         return
     _tell(out, place, where=where, floors=floors)
 
 
-def _print_cost(asked: Plan, of: Of, place: Path, tflops: float | None) -> None:
+def _print_cost(asked: Plan, parts: set[str], of: Of, place: Path, tflops: float | None) -> None:
     """What everything would cost; loads no weights."""
     import store
     from stepscope_commands.reproducing import making
 
     model = making.sketched(of.model, dtype=_dtype(of), revision=of.revision)
-    work = _work(model, asked, of, most=SKETCHED + 1)  # and a stranger
+    work = _work(model, asked, parts, of, most=SKETCHED + 1)  # and a stranger
     variants = {name: _sketched(name, of, model) for name in work.variants}
     with tempfile.TemporaryDirectory() as folder:
         rows = making.costs(work, store.open(folder, mode="a"), variants, most=SKETCHED)
@@ -148,14 +149,14 @@ def _print_cost(asked: Plan, of: Of, place: Path, tflops: float | None) -> None:
     say(f"free at {place}: {'unknown' if free is None else f'{free / 1e9:.1f} GB'}")
 
 
-def _work(model: interp.Model, asked: Plan, of: Of, *, most: int | None = None) -> Work:
+def _work(model: interp.Model, asked: Plan, parts: set[str], of: Of, *, most: int | None = None) -> Work:
     """The plan for the model, with its samples."""
     from stepscope_commands._conducting import student_of
     from stepscope_commands.reproducing import plan as plans
     from stepscope_commands.reproducing.programme import Work
 
     samples = {bed.name: plans.drawn(bed, folder=of.samples, most=most) for bed in asked.bed}
-    return Work(model, asked, samples, asked=of.asked, student=student_of(of.model, of.student))
+    return Work(model, asked, samples, asked=of.asked, student=student_of(of.model, of.student), only=parts)
 
 
 def _model(of: Of) -> interp.Model:
@@ -216,7 +217,7 @@ def _print(rows: list[Cost], model: interp.Model, work: Work, of: Of, tflops: fl
     say("Parts share runs: what one part has made, those below it do not count.")
 
 
-def _make(asked: Plan, of: Of, out: Path, place: Path, tflops: float | None) -> None:
+def _make(asked: Plan, parts: set[str], of: Of, out: Path, place: Path, tflops: float | None) -> None:
     """The runs, and which they are."""
     import store
     from interp import batching, catalogue, executors
@@ -226,7 +227,7 @@ def _make(asked: Plan, of: Of, out: Path, place: Path, tflops: float | None) -> 
     batching.check(of.batch)
     earlier = record.read(out)
     model = _model(of)
-    work = _work(model, asked, of)
+    work = _work(model, asked, parts, of)
     acts = store.open(place, mode="a")
     variants = making.variants_of(model, work)
     rows = making.costs(work, acts, variants)

@@ -136,7 +136,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_runs(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each sweep would fit by itself.
-    monkeypatch.setattr(store.ActivationStore, "free", property(lambda self: 10_000_000))
+    monkeypatch.setattr(store.ActivationStore, "free", property(lambda self: 6_000_000))
     said = refused(capsys, *_words(folder, "--store", tmp_path / "acts"))
     assert "the reproduction would write" in said
     assert "--only" in said
@@ -154,7 +154,9 @@ def test_a_cost_from_two_samples_is_that_of_all(folder: Path, tmp_path: Path) ->
         samples = {bed.name: plans.drawn(bed, most=most and most + 1) for bed in asked.bed}
         work = programme.Work(model, asked, samples, asked={"height": 96, "width": 96, "frames": 17})
         found.append(making.costs(work, acts, {}, most=most))
-    assert found[0] == found[1]
+    for exact, sketched in zip(*found, strict=True):
+        assert exact.part == sketched.part
+        assert exact[1:] == pytest.approx(sketched[1:], rel=0.01)
     assert sum(row.runs for row in found[0]) == 6 * 7 + 1
 
 

@@ -64,7 +64,7 @@ def costs(
         most: Plan so many samples alone and take the others to cost the same, as a large plan has many.
     """
     rates = _Rates(work.model)
-    found: dict[str, list[Cost]] = {part.id: [] for part in work.plan.parts}
+    found: dict[str, list[Cost]] = {part.id: [] for part in work.plan.parts if part.id in work.only}
     seen: set[str] = set()
     planned: Counter[tuple[str, int]] = Counter()
     for part, bed, one in work.cleans(acts, most=most):
@@ -213,7 +213,7 @@ def make(
     Returns:
         Ids of the runs of each part, clean ones first.
     """
-    ids: dict[str, dict[str, None]] = {part.id: {} for part in work.plan.parts}
+    ids: dict[str, dict[str, None]] = {part.id: {} for part in work.plan.parts if part.id in work.only}
     how: dict[str, Any] = {"into": acts, "executor": executor, "batch": batch, "variants": variants}
     with tqdm(total=total, unit="step", disable=not progress, dynamic_ncols=True) as bar:
         for part, _, one in work.cleans(acts):

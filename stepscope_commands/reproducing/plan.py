@@ -88,14 +88,6 @@ class Plan(_Table):
         """The bed called `name`."""
         return next(bed for bed in self.bed if bed.name == name)
 
-    def only(self, ids: set[str]) -> Plan:
-        """What the parts with these ids need."""
-        experiments = tuple(part for part in self.experiment if part.id in ids)
-        analyses = tuple(part for part in self.analysis if part.id in ids)
-        beds = {name for part in (*experiments, *analyses) for name in part.on}
-        kept = tuple(bed for bed in self.bed if bed.name in beds)
-        return self.model_copy(update={"bed": kept, "experiment": experiments, "analysis": analyses})
-
     @model_validator(mode="after")
     def _whole(self) -> Self:
         beds = {bed.name: bed for bed in self.bed}

@@ -66,6 +66,8 @@ class Work:
         samples: Of each bed, by family (`plan.drawn`).
         asked: Sampler settings that differ from the plan's.
         student: The distilled model of the experiment `steps`, where the plan names none.
+        only: Ids of the parts to make; all if not given. What runs keep follows from the whole plan, so that parts
+            that are made one after another share their runs as well.
     """
 
     def __init__(
@@ -76,8 +78,10 @@ class Work:
         *,
         asked: Mapping[str, Any] | None = None,
         student: str = "",
+        only: set[str] | None = None,
     ) -> None:
         self.model, self.plan, self.samples = model, plan, samples
+        self.only = {part.id for part in plan.parts} if only is None else only
         given = {name: value for name, value in (asked or {}).items() if value is not None}
         self.settings: SamplerSettings = model.settings(**{**plan.settings, **given})
         self.shape: dict[str, Any] = shape(model, self.settings)
@@ -136,7 +140,8 @@ class Work:
                 kept = child.canonical()
                 children[kept] = child
                 place = (one.bed.name, first, last, arm.seeds or one.seeds, kept)
-                found.setdefault(place, []).append((arm, one, tuple(other.part.id for other in by)))
+                if wanted := tuple(other.part.id for other in by if other.part.id in self.only):
+                    found.setdefault(place, []).append((arm, one, wanted))
         return tuple(
             Group(
                 self.plan.of(place[0]),
@@ -164,9 +169,9 @@ class Work:
             acts: The store.
             most: Only so many samples of the first family.
         """
-        for one in self.experiments:
+        for one in (one for one in self.experiments if one.part.id in self.only):
             yield one.part, one.bed, self._clean(acts, one.bed, one.n, one.seeds, most)
-        for part in self.plan.analysis:
+        for part in (part for part in self.plan.analysis if part.id in self.only):
             for bed in map(self.plan.of, part.on):
                 yield part, bed, self._clean(acts, bed, part.n or bed.n, interp.numbers(part.seeds or bed.seeds), most)
 
@@ -180,7 +185,7 @@ class Work:
         )  # fmt: skip
 
     def _some(self, bed: Bed, first: int, last: int, most: int | None) -> list[Sample]:
-        samples = self.of(bed, first=first, last=last)
+        samples = self.of(bed, first=first if most is None else 0, last=last)  # fewer may have been drawn
         return samples if most is None else samples[: most * (2 if bed.twins else 1)]
 
     def changed(

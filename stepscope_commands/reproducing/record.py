@@ -43,7 +43,8 @@ class Made(BaseModel):
 
     def after(self, earlier: Made | None) -> Made:
         """With what earlier calls in the same folder have made, of the same model."""
-        if earlier is None or earlier.model != self.model or earlier.shape != self.shape:
+        shape = Made.model_validate_json(self.model_dump_json()).shape  # lists, as the earlier one was read
+        if earlier is None or earlier.model != self.model or earlier.shape != shape:
             return self
         return self.model_copy(
             update={
