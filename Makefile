@@ -1,6 +1,7 @@
 # Every target sets up .venv on a fresh machine by itself; python3 (3.11 to 3.13) and pip are all it needs.
 #
 #   make demo    the bundled model: capture, analyse, report            (OUT=demo)
+#   make reproduce  the paper's experiments, small                      (OUT=reproduction)
 #   make test    the test suite                                         (ARGS="tests/store -x")
 #   make check   ruff, pyright, import-linter
 #   make docs    the documentation: its notebooks run, warnings are errors, the report of OUT goes along (docs/_build/html)
@@ -24,7 +25,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check docs bench clean
+.PHONY: help venv demo reproduce test check docs bench clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +41,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	@$(BIN)/stepscope demo --out $(OUT) $(ARGS)
+
+reproduce: OUT = reproduction
+reproduce: $(STAMP)
+	@$(BIN)/stepscope reproduce --quick --out $(OUT) $(ARGS)
 
 test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope $(ARGS)

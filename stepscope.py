@@ -22,6 +22,7 @@ from stepscope_commands.capture import capture
 from stepscope_commands.demo import demo
 from stepscope_commands.doctor import doctor
 from stepscope_commands.report import report
+from stepscope_commands.reproduce import reproduce
 from stepscope_commands.sql import sql
 
 __all__ = ["app", "experiment", "main"]
@@ -33,7 +34,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-for command in (demo, capture, analyze, report, sql, doctor):
+for command in (demo, reproduce, capture, analyze, report, sql, doctor):
     app.command(command)
 
 # Families have many commands, so their files are imported when one of them is asked for.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,10 +160,18 @@ def make_all(
     acts: store.ActivationStore,
     *,
     executor: str = "local",
-    progress: bool = False,
+    progress: bool | tqdm = False,
     batch: int = 1,
 ) -> int:
     """Make the runs of sweeps that the store lacks, each once, here or on the workers of an executor.
+
+    Args:
+        model: As the runs' records name it.
+        sweeps: What is asked.
+        acts: The store.
+        executor: See `capture`.
+        progress: Show a bar with the time left, or move one that is there, as part of a longer work, by steps.
+        batch: See `capture`.
 
     Returns:
         How many were made now; others have been made by another process in the meantime.
@@ -171,7 +180,7 @@ def make_all(
     runs = [run for one in batches for _, run in one.pairs]
     made: list[bool] = []
     steps = sum(one.steps for one in batches)
-    with tqdm(total=steps, unit="step", desc="capture", disable=not progress, dynamic_ncols=True) as bar:
+    with _bar(progress, steps) as bar:
 
         def done(run: Made) -> None:
             made.append(run.now)
@@ -190,6 +199,15 @@ def make_all(
 
             executors.spread(executor, model, batches, into=acts, done=ended)
     return sum(made)
+
+
+@contextmanager
+def _bar(progress: bool | tqdm, steps: int) -> Iterator[tqdm]:
+    if not isinstance(progress, bool):
+        yield progress
+        return
+    with tqdm(total=steps, unit="step", desc="capture", disable=not progress, dynamic_ncols=True) as bar:
+        yield bar
 
 
 def _make_here(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tqdm.auto import tqdm
+
 import store
 from interp import batching, executors, resuming
 from interp.capturing import Sweep, make_all, sweep
@@ -148,7 +150,7 @@ def conduct(
     *,
     into: store.ActivationStore,
     executor: str = "local",
-    progress: bool = False,
+    progress: bool | tqdm = False,
     batch: int = 1,
     variants: Mapping[str, Model] | None = None,
 ) -> int:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from interp.errors import BadInput, first_line
 from store.records import Adapter
@@ -90,16 +92,38 @@ def own_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key.replace(".base_layer.", "."): value for key, value in state.items() if ".lora_" not in key}
 
 
+def as_diffusers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A LoRA's weights under names that a pipeline's loader knows.
+
+    DiffSynth-Studio, with which Wan is tuned, writes `blocks.0.self_attn.q.lora_A.default.weight`: Wan's own names
+    without the prefix by which diffusers tells them. All others are left as they are.
+
+    Example:
+        >>> list(as_diffusers({"blocks.0.ffn.0.lora_B.default.weight": torch.zeros(4, 1)}))
+        ['diffusion_model.blocks.0.ffn.0.lora_B.weight']
+    """
+    if not all(key.startswith("blocks.") and ".lora_" in key for key in state):
+        return state
+    return {"diffusion_model." + key.replace(".default.weight", ".weight"): value for key, value in state.items()}
+
+
+def _source(lora: Lora) -> tuple[Any, dict[str, Any]]:
+    """What a pipeline's loader is given for a LoRA, and the name of its file where it needs one."""
+    path = Path(lora.source)
+    if not path.is_file():
+        return lora.source, {}
+    state = load_file(path) if path.suffix == ".safetensors" else {}
+    renamed = as_diffusers(state)
+    return (str(path.parent), {"weight_name": path.name}) if renamed is state else (renamed, {})
+
+
 def _load(pipeline: Any, lora: Lora, name: str) -> None:
     options: dict[str, Any] = {"load_into_transformer_2": True} if lora.component == SECOND else {}
-    path = Path(lora.source)
-    if path.is_file():
-        source, options["weight_name"] = str(path.parent), path.name
-    else:
-        source = lora.source
     try:
+        source, file = _source(lora)
+        options |= file
         pipeline.load_lora_weights(source, adapter_name=name, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise BadInput(f"cannot apply the LoRA {lora.source} to {lora.component}: {first_line(error)}") from error
     if name not in getattr(getattr(pipeline, lora.component), "peft_config", {}):
         raise BadInput(f"the LoRA {lora.source} has no weights for {lora.component} of {type(pipeline).__name__}")

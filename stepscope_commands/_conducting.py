@@ -113,3 +113,9 @@ def _model(of: Generation) -> interp.Model:
     if model.recipe and of.executor != "local":
         model.recipe |= {"device": of.device}
     return model
+
+
+def student_of(model: str, named: str | None) -> str:
+    """The distilled model that stands beside a model: what is named, or tinywan's own; empty for none."""
+    own = "tinywan-few-step" if model == "tinywan" else ""
+    return own if named is None else "" if named == "none" else named

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import App, Parameter
 
-from stepscope_commands._conducting import Generation, conduct
+from stepscope_commands._conducting import Generation, conduct, student_of
 from stepscope_commands._options import Json
 from stepscope_commands._printing import print_json, print_table
 from stepscope_commands._version import version
@@ -178,12 +178,13 @@ def ensemble(
     no_baselines: Annotated[
         bool, Parameter(negative="", help="Leave out the longer and shorter runs of as many forwards.")
     ] = False,
+    grid: Annotated[bool, Parameter(help="Vary layers, steps and weights beside the number of seeds.")] = True,
     json_: Json = False,
 ) -> None:
     """Averaging seeds inside the model (E8), beside what as many forwards buy otherwise; wants 3 --seeds or more."""
     from analyses import experiments
 
-    asked = experiments.Ensemble(sizes=_numbers(sizes), baselines=not no_baselines)
+    asked = experiments.Ensemble(sizes=_numbers(sizes), baselines=not no_baselines, grid=grid)
     conduct(asked, of, json_=json_)
 
 
@@ -220,10 +221,9 @@ def steps(
     from analyses import experiments
 
     kind = experiments.Steps
-    found = ("tinywan-few-step" if of.model == "tinywan" else "") if student is None else student
     asked = kind(
         numbers=kind.numbers if numbers is None else interp.numbers(numbers),
-        student="" if found == "none" else found,
+        student=student_of(of.model, student),
         student_numbers=kind.student_numbers if student_numbers is None else interp.numbers(student_numbers),
         student_guidance=student_guidance,
     )

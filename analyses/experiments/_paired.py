@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from analyses._words import finite
 from analyses.errors import NoRuns
 from store import ActivationStore, Json, Run
 
@@ -128,6 +129,11 @@ def interval(values: Float, *, seed: int = 0) -> Interval:
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(float(kept.mean()), float(found.low), float(found.high), len(kept))
+
+
+def ends(name: str, one: Interval) -> Json:
+    """A mean with its interval, as a summary holds them: `name`, `name_low`, `name_high`."""
+    return {name: finite(one.mean), f"{name}_low": finite(one.low), f"{name}_high": finite(one.high)}
 
 
 def p_value(differences: Float, *, seed: int = 0) -> float:

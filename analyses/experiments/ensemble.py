@@ -20,7 +20,7 @@ from analyses.experiments._base import Arm, Experiment, Frame, register
 from analyses.experiments._ensembles import Labels, outcomes, span, steps_of
 from analyses.experiments._gain import FEWEST, LEAST, ROOM, words
 from analyses.experiments._outcomes import ARM
-from analyses.experiments._paired import Float, interval
+from analyses.experiments._paired import Float, ends, interval
 from analyses.experiments._table import Arms, Stored, dataset, differs, gathered, mean, stored, tests
 from store import ActivationStore, Json, Run
 
@@ -53,15 +53,18 @@ class Ensemble(Experiment):
     """Numbers of seeds; those of 2, 3, 5 and 8 that there are if not given."""
     baselines: bool = True
     """Whether longer single runs and several shorter ones are made for the comparison at equal forwards."""
+    grid: bool = True
+    """Whether layers, steps, weights and x_s are varied beside the number of seeds."""
 
     def plan(self, frame: Frame) -> tuple[Arm, ...]:
         """See `Experiment.plan`."""
         seeds, sizes = frame.seeds, self._sizes(frame)
         arms = [_hidden(frame, members) for members in sizes]
-        arms += [_hidden(frame, layers=layers) for layers in [*_quarters(frame.layers), None]]
-        arms += [_hidden(frame, window=window) for window in _windows(frame.steps)]
-        arms += [_hidden(frame, weights=weights) for weights in ("agreement", "median")]
-        arms += [_latent(frame, step) for step in sorted({1, frame.steps // 2}) if step < frame.steps]
+        if self.grid:
+            arms += [_hidden(frame, layers=layers) for layers in [*_quarters(frame.layers), None]]
+            arms += [_hidden(frame, window=window) for window in _windows(frame.steps)]
+            arms += [_hidden(frame, weights=weights) for weights in ("agreement", "median")]
+            arms += [_latent(frame, step) for step in sorted({1, frame.steps // 2}) if step < frame.steps]
         if self.baselines:
             told = [Labels(**arm.labels) for arm in arms]  # pyright: ignore[reportArgumentType]
             costs = {(one.members, steps_of(one)) for one in told}
@@ -151,11 +154,9 @@ def _compare(acts: ActivationStore, found: Stored) -> Found:
     room = 1 - mean(arms.of(one_seed))
     summary: Json = {
         "paper_layers": paper.layers,
-        "gain": finite(interval(gain).mean),
-        "gain_low": finite(interval(gain).low),
-        "gain_high": finite(interval(gain).high),
-        "gain_over_longer_run": finite(interval(longer).mean),
-        "one_seed": finite(1 - room),
+        **ends("gain", interval(gain)),
+        **ends("gain_over_longer_run", interval(longer)),
+        **ends("one_seed", interval(arms.of(one_seed))),
         "smallest_that_helps": _smallest(arms, paper, data),
         "forwards": finite(float(arms.forwards[arms.labels.index(paper)])) if paper in arms.labels else None,
         **tests(data),

@@ -15,7 +15,7 @@ from analyses.errors import BadPlan
 from analyses.experiments import _sufficient
 from analyses.experiments._base import Arm, Experiment, Frame, register
 from analyses.experiments._outcomes import ARM
-from analyses.experiments._paired import interval
+from analyses.experiments._paired import ends, interval
 from analyses.experiments._sufficient import MARGIN, Sufficient, guarded, sufficient
 from analyses.experiments._table import Arms, Entry, Stored, dataset, differs, gathered, stored, tests
 from store import ActivationStore, CaptureSpec, Json, Run
@@ -113,8 +113,8 @@ def _compare(found: Stored) -> Found:
         "best_score": finite(float(data["score"][told.best])),
         "smallest_sufficient": None if at is None else number[at],
         "own_frames": own,
-        "fewest_lost": finite(guarded(arms.score[told.best] - arms.score[0]).mean),
-        "most_lost": finite(guarded(arms.score[told.best] - arms.score[-1]).mean),
+        **ends("fewest_lost", guarded(arms.score[told.best] - arms.score[0])),
+        **ends("most_lost", guarded(arms.score[told.best] - arms.score[-1])),
         **tests(data),
     }
     return Found(

@@ -11,11 +11,11 @@ import numpy as np
 from analyses._registry import Found, once
 from analyses._result import Result
 from analyses._steps import switches
-from analyses._words import finite, some, with_interval
+from analyses._words import some, with_interval
 from analyses.errors import BadPlan
 from analyses.experiments._base import Arm, Experiment, Frame, register
 from analyses.experiments._outcomes import dataset, outcomes, p_values
-from analyses.experiments._paired import CORRECTION, FEWEST, Interval, Pair, holm, interval, pairs
+from analyses.experiments._paired import CORRECTION, FEWEST, Interval, Pair, ends, holm, interval, pairs
 from store import ActivationStore, Json
 
 VERSION = 2
@@ -166,12 +166,12 @@ def _compare(acts: ActivationStore, pairs: list[Pair]) -> Found:
     corrected = holm(p_values(found))
     at = [int(step) for step in switches(steps)]
     tests: Json = {"comparisons": int(np.isfinite(corrected).sum()), "significant": int((corrected < 0.05).sum())}
-    summary: Json = {f"{name}_drop": finite(one.mean) for name, one in drops.items()}
+    summary: Json = {key: value for name, one in drops.items() for key, value in ends(f"{name}_drop", one).items()}
     return Found(
         data=dataset(found, steps).assign_attrs(switches=at),
         finding=_finding(clean, drops, tests, at, len(found.samples)),
         n=len(found.samples),
-        summary={**summary, "clean_score": finite(clean.mean), **tests, "correction": CORRECTION, "switches": at},  # pyright: ignore[reportArgumentType]
+        summary={**summary, **ends("clean_score", clean), **tests, "correction": CORRECTION, "switches": at},  # pyright: ignore[reportArgumentType]
         verdict=decide(clean, drops["step"], drops["difference"]),
     )
 

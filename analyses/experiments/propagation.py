@@ -21,7 +21,7 @@ from analyses._registry import Found, once
 from analyses._result import Result
 from analyses._stats import SAMPLE, over_samples
 from analyses._steps import switches, with_steps
-from analyses._words import finite, some, with_interval
+from analyses._words import some, with_interval
 from analyses.errors import NoRuns
 from analyses.experiments import _paired
 from analyses.experiments._base import Arm, Experiment, Frame, register
@@ -167,7 +167,7 @@ def _compare(acts: ActivationStore, found: Sequence[Pair]) -> Found:
         data=data.assign_attrs(switches=at, headline="dissimilarity_tokens"),
         finding=_finding(shape, contrasts, peaks, at),
         n=len(shape.samples),
-        summary={**summary, "not_healed": finite(contrasts["healing"].mean), **tests, "switches": at},  # pyright: ignore[reportArgumentType]
+        summary={**summary, **_paired.ends("not_healed", contrasts["healing"]), **tests, "switches": at},  # pyright: ignore[reportArgumentType]
         verdict=verdict,
     )
 

@@ -11,14 +11,14 @@ import numpy as np
 from analyses._registry import Found, once
 from analyses._result import Result
 from analyses._steps import switches
-from analyses._words import finite, some, with_interval
+from analyses._words import some, with_interval
 from analyses.experiments import _exchange, _flips
 from analyses.experiments._answers import NEAR, SHOWN
 from analyses.experiments._base import Arm, Frame, register
 from analyses.experiments._exchange import PARTS, RESID, TEXT, Labels, OnStates
 from analyses.experiments._exchanged import Read, Stored, read, stored
 from analyses.experiments._flips import FEWEST, Flips
-from analyses.experiments._paired import Interval, holm
+from analyses.experiments._paired import Interval, ends, holm
 from store import ActivationStore, Json
 
 VERSION = 2
@@ -112,8 +112,8 @@ def _compare(acts: ActivationStore, found: Stored) -> Found:
     best = max(cells, key=lambda cell: cell.flip.mean, default=None)
     summary: Json = {
         "best_layer": None if best is None else best.layer,
-        "flip_at_first_step": None if best is None else finite(best.flip.mean),
-        "flip_of_all_arms": finite(_flips.interval(table.at("flip", part="whole")).mean),
+        **({"flip_at_first_step": None} if best is None else ends("flip_at_first_step", best.flip)),
+        **ends("flip_of_all_arms", _flips.interval(table.at("flip", part="whole"))),
     }
     return Found(
         data=_flips.dataset(table, steps, found.samples, headline="flip").assign_attrs(switches=switches(steps)),

@@ -4,49 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
 from transformers.initialization import meta_device_safe_creation_ops
 
 import interp
 from interp import catalogue
 from tests import tiny
+from tests.a14b import configuration
 from tests.tiny_models import kandinsky6
-
-A14B: dict[str, Any] = {
-    "in_channels": 36,
-    "out_channels": 16,
-    "num_attention_heads": 40,
-    "attention_head_dim": 128,
-    "num_layers": 40,
-    "ffn_dim": 13824,
-    "text_dim": 4096,
-}
 
 
 @pytest.fixture
 def a14b(tmp_path: Path) -> Path:
     """The configuration of Wan2.2-I2V-A14B, without any weights."""
-    parts = {
-        "transformer": ("WanTransformer3DModel", A14B),
-        "transformer_2": ("WanTransformer3DModel", A14B),
-        "vae": ("AutoencoderKLWan", {}),
-        "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 5.0}),
-    }
-    index: dict[str, Any] = {"_class_name": "WanImageToVideoPipeline", "boundary_ratio": 0.9}
-    index |= {"text_encoder": ["transformers", "UMT5EncoderModel"], "tokenizer": ["transformers", "T5TokenizerFast"]}
-    for name, (kind, config) in parts.items():
-        index[name] = ["diffusers", kind]
-        (tmp_path / name).mkdir()
-        file = "scheduler_config.json" if name == "scheduler" else "config.json"
-        (tmp_path / name / file).write_text(json.dumps({"_class_name": kind, **config}))
-    (tmp_path / "model_index.json").write_text(json.dumps(index))
-    assert {WanTransformer3DModel.__name__, AutoencoderKLWan.__name__} <= {kind for kind, _ in parts.values()}
-    assert parts["scheduler"][0] == FlowMatchEulerDiscreteScheduler.__name__
-    return tmp_path
+    return configuration(tmp_path)
 
 
 def test_a_model_of_full_size_costs_what_was_measured(a14b: Path) -> None:

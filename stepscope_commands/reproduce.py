@@ -1,0 +1,263 @@
+"""`stepscope reproduce`: the paper's table beside ours."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from stepscope_commands._options import (
+    Batch,
+    Device,
+    Dtype,
+    Executor,
+    Frames,
+    Guidance,
+    Model,
+    Pixels,
+    Revision,
+    Samples,
+    Steps,
+    Where,
+)
+from stepscope_commands._printing import print_table, say
+
+if TYPE_CHECKING:
+    import torch
+
+    import interp
+    from stepscope_commands.reproducing.making import Cost
+    from stepscope_commands.reproducing.plan import Plan
+    from stepscope_commands.reproducing.programme import Work
+
+SKETCHED = 2
+"""Samples of each bed that are planned to tell what all of them cost."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Of:
+    """The model, and how its runs are made."""
+
+    model: Model = "tinywan"
+    revision: Revision = None
+    lora: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="LoRA to apply: SOURCE, SOURCE*0.8 or transformer_2=SOURCE*0.8; repeatable."),
+    ] = None
+    student: Annotated[
+        str | None,
+        Parameter(
+            help="Distilled model (E10): a name, folder, hub id, or lora:SOURCE; tinywan has one; none: without."
+        ),
+    ] = None
+    samples: Samples = None
+    steps: Steps = None
+    guidance: Guidance = None
+    height: Pixels = None
+    width: Pixels = None
+    frames: Frames = None
+    device: Device = None
+    dtype: Dtype = None
+    offload: Annotated[
+        Literal["model", "group", "sequential"] | None,
+        Parameter(help="Keep whole parts, blocks or layers in the host's memory until the GPU needs them."),
+    ] = None
+    executor: Executor = "local"
+    batch: Batch = 1
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Sampler settings in the place of the plan's."""
+        names = ("steps", "guidance", "height", "width", "frames")
+        return {name: getattr(self, name) for name in names}
+
+
+def reproduce(
+    *,
+    out: Annotated[
+        Path, Parameter(help="Folder of the page, its numbers and its evidence; made if it is missing.")
+    ] = Path("reproduction"),
+    store: Annotated[
+        Path | None, Parameter(name="--store", help="Store of the runs; OUT/acts if not given, or s3://bucket/prefix.")
+    ] = None,
+    quick: Annotated[bool, Parameter(negative="", help="Few samples and steps, for two cores; the default.")] = False,
+    full: Annotated[bool, Parameter(negative="", help="200 samples of each family or more, for a GPU.")] = False,
+    plan: Annotated[Path | None, Parameter(help="A plan of your own: a TOML file.")] = None,
+    only: Annotated[str | None, Parameter(help="Only these claims, e.g. E3,E7.")] = None,
+    of: Of = Of(),
+    where: Where = None,
+    cost: Annotated[
+        bool, Parameter(negative="", help="Only say what it would cost, from the model's configuration alone.")
+    ] = False,
+    tflops: Annotated[
+        float | None,
+        Parameter(help="Speed to tell the time by, in TFLOP/s; that of a matrix product on this device if not given."),
+    ] = None,
+    captures_only: Annotated[
+        bool, Parameter(negative="", help="Only make the runs; this machine then needs no duckdb.")
+    ] = False,
+    results_only: Annotated[
+        bool, Parameter(negative="", help="Only compute results and page of runs that were made; loads no model.")
+    ] = False,
+    floors: Annotated[bool, Parameter(help="Measure what videos score that solve nothing.")] = True,
+) -> None:
+    """Run the paper's experiments (E1 to E11) with their controls, and write one page; goes on where it was stopped."""
+    import interp
+    from stepscope_commands.reproducing import claims
+    from stepscope_commands.reproducing import plan as plans
+
+    if sum((quick, full, plan is not None)) > 1:
+        raise interp.BadInput("--quick, --full and --plan were given together; give one of them")
+    if captures_only and results_only:
+        raise interp.BadInput("--captures-only and --results-only leave nothing to do; give one of them")
+    try:
+        wanted = claims.chosen(only)
+    except ValueError as error:
+        raise interp.BadInput(f"--only {only}: {error}") from None
+    asked = plans.read(plan or ("full" if full else "quick"))
+    parts = claims.parts(wanted)
+    place = store or out / "acts"
+    if cost:
+        _print_cost(asked, parts, of, place, tflops)
+        return
+    if not results_only:
+        _make(asked, parts, of, out, place, tflops)
+    if captures_only:
+        say(f"runs in {place}; next: stepscope reproduce --results-only --out {out} --store {place}")
+        return
+    _tell(out, place, where=where, floors=floors)
+
+
+def _print_cost(asked: Plan, parts: set[str], of: Of, place: Path, tflops: float | None) -> None:
+    """What everything would cost; loads no weights."""
+    import store
+    from stepscope_commands.reproducing import making
+
+    model = making.sketched(of.model, dtype=_dtype(of), revision=of.revision)
+    work = _work(model, asked, parts, of, most=SKETCHED + 1)  # and a stranger
+    variants = {name: _sketched(name, of, model) for name in work.variants}
+    with tempfile.TemporaryDirectory() as folder:
+        rows = making.costs(work, store.open(folder, mode="a"), variants, most=SKETCHED)
+    _print(rows, model, work, of, tflops)
+    free = store.free(place)
+    say(f"free at {place}: {'unknown' if free is None else f'{free / 1e9:.1f} GB'}")
+
+
+def _work(model: interp.Model, asked: Plan, parts: set[str], of: Of, *, most: int | None = None) -> Work:
+    """The plan for the model, with its samples."""
+    from stepscope_commands._conducting import student_of
+    from stepscope_commands.reproducing import plan as plans
+    from stepscope_commands.reproducing.programme import Work
+
+    samples = {bed.name: plans.drawn(bed, folder=of.samples, most=most) for bed in asked.bed}
+    return Work(model, asked, samples, asked=of.asked, student=student_of(of.model, of.student), only=parts)
+
+
+def _model(of: Of) -> interp.Model:
+    """The model without a solver's memory; where others make the runs, its weights stay off the GPU here."""
+    import torch
+
+    import interp
+
+    elsewhere = of.executor != "local"
+    model = interp.load(
+        of.model,
+        dtype=getattr(torch, of.dtype or "bfloat16") if of.dtype or of.executor == "gpus" else None,
+        device="cpu" if elsewhere else of.device,
+        loras=of.lora or (),
+        revision=of.revision,
+        offload=None if elsewhere else of.offload,
+        scheduler="euler",
+    )
+    if model.recipe and elsewhere:
+        model.recipe |= {"offload": of.offload, "device": of.device}
+    return model
+
+
+def _runs_on(of: Of) -> torch.device:
+    import torch
+
+    return torch.device(of.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _dtype(of: Of) -> torch.dtype:
+    """Of the weights, on the device that would make the runs."""
+    import torch
+
+    return getattr(torch, of.dtype or ("float32" if _runs_on(of).type == "cpu" else "bfloat16"))
+
+
+def _sketched(name: str, of: Of, model: interp.Model) -> interp.Model:
+    from interp.conditions import LORA
+    from stepscope_commands.reproducing import making
+
+    return model if name.startswith(LORA) else making.sketched(name, dtype=_dtype(of))
+
+
+def _print(rows: list[Cost], model: interp.Model, work: Work, of: Of, tflops: float | None) -> None:
+    from interp import catalogue, forecast
+    from stepscope_commands.reproducing import making
+
+    about = catalogue.cost(model, work.settings)
+    say("\n".join(str(about).splitlines()[:3]))
+    speed = None if tflops else forecast.measure(_runs_on(of), _dtype(of))
+    rate = tflops * 1e12 if tflops else speed.flops if speed else 0.0
+    print_table(*making.table(rows, rate))
+    total = making.sum_of("all", rows)
+    hours = total.flops / rate / 3600
+    on_gpu = bool(tflops) or _runs_on(of).type == "cuda"
+    unit = "GPU hours" if on_gpu else "hours"
+    say(f"{hours:,.2f} {unit}, {total.nbytes / 1e9:,.1f} GB; {speed or f'at {tflops:g} TFLOP/s'}")
+    say("Parts share runs: what one part has made, those below it do not count.")
+
+
+def _make(asked: Plan, parts: set[str], of: Of, out: Path, place: Path, tflops: float | None) -> None:
+    """The runs, and which they are."""
+    import store
+    from interp import batching, catalogue, executors
+    from stepscope_commands.reproducing import making, record
+
+    executors.check(of.executor)
+    batching.check(of.batch)
+    earlier = record.read(out)
+    model = _model(of)
+    work = _work(model, asked, parts, of)
+    acts = store.open(place, mode="a")
+    variants = making.variants_of(model, work)
+    rows = making.costs(work, acts, variants)
+    _print(rows, model, work, of, tflops)
+    making.check_room(rows, acts.free, acts.path)
+    total, started = making.sum_of("all", rows), time.perf_counter()
+    sys.stderr.write(f"sampled with {work.settings.scheduler}; stop it when you like, the same command goes on\n")
+    runs = making.make(work, acts, variants, total=total.shown, executor=of.executor, batch=of.batch)
+    made = record.Made(
+        plan=asked,
+        model=model.id,
+        parameters=max(catalogue.cost(model, work.settings).parameters.values()),
+        shape=work.shape,
+        runs=runs,
+        forwards=total.forwards,
+        seconds=time.perf_counter() - started,
+    )
+    made.after(earlier).write(out)
+
+
+def _tell(out: Path, place: Path, *, where: str | None, floors: bool) -> None:
+    """Results, page and evidence."""
+    import interp
+    from stepscope_commands._results import kept
+    from stepscope_commands.reproducing import record, telling
+
+    made = record.read(out)
+    if made is None:
+        raise interp.BadInput(f"{out} does not say which runs there are: make them first, without --results-only")
+    acts = kept(place)
+    found = telling.results(acts, made, where=where)
+    measured = telling.measured_floors(made) if floors else []
+    say(f"\n{telling.write(acts, made, found, out, floors=measured)}")

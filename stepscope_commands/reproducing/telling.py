@@ -1,0 +1,271 @@
+"""What the runs of a reproduction say: every part's result, the rows of the page, and the page with its evidence."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import analyses
+import interp
+import reports
+import store
+from analyses import Result, experiments
+from analyses.experiments import Frame
+from reports import reproduction
+from reports.reproduction import Row, Words
+from stepscope_commands._printing import say
+from stepscope_commands.reproducing.claims import CLAIMS, Claim, Number
+from stepscope_commands.reproducing.plan import Bed, Part, options
+from stepscope_commands.reproducing.record import Made
+
+EVIDENCE: Final = "evidence"
+"""Folder of the reports, beside the page."""
+MEDIA_BYTES: Final = 400_000
+"""What pictures and videos of one report may weigh together: a folder of results can go into a repository."""
+OWN: Final = 10_000_000_000
+"""Parameters of a denoiser from which on a model is of the paper's size."""
+ABLE: Final = 0.2
+"""Score of clean runs below which a model is said not to solve a bed's tasks; as in the rule of E3."""
+UNTESTED: Final = "not tested"
+"""In the place of a verdict."""
+
+Found = dict[str, "Result | str"]
+"""Result of each part, or why there is none."""
+
+
+def results(acts: store.ActivationStore, made: Made, *, where: str | None = None) -> Found:
+    """Every part's result; each is computed once and kept in the store.
+
+    Args:
+        acts: The store with the runs.
+        made: Which runs they are.
+        where: SQL condition on runs and samples.
+    """
+    found: Found = {}
+    for part in made.plan.parts:
+        runs = made.runs.get(part.id)
+        if runs is None:
+            found[part.id] = "its runs were not made"
+            continue
+        try:
+            found[part.id] = _result(acts, made, part, runs, where)
+        except analyses.AnalysisError as error:
+            found[part.id] = str(error)
+        one = found[part.id]
+        say(f"{part.id}: {one if isinstance(one, str) else f'{one.verdict}: {one.finding}'}")
+    return found
+
+
+def _result(acts: store.ActivationStore, made: Made, part: Part, runs: Sequence[str], where: str | None) -> Result:
+    if part in made.plan.analysis:
+        return analyses.run(part.of, acts, runs=_of(acts, runs, where), **options(part, made.shape))
+    asked = {name: _tuples(value) for name, value in options(part, made.shape).items()}
+    return experiments.get(part.of)(**asked).compare(acts, runs=runs, where=where)
+
+
+def _of(acts: store.ActivationStore, runs: Sequence[str], where: str | None) -> list[str]:
+    """Those of some runs that answer a condition; `runs=` and `where=` of an analysis are not one inside the other."""
+    if where is None:
+        return list(runs)
+    query = (
+        f"SELECT run_id FROM runs LEFT JOIN samples USING (sample_id) WHERE list_contains(?, run_id) AND ({where}\n)"
+    )
+    return [str(id) for (id,) in acts.sql(query, [list(runs)]).fetchall()]
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def write(
+    acts: store.ActivationStore,
+    made: Made,
+    found: Found,
+    out: Path,
+    *,
+    floors: Sequence[Any] = (),
+    title: str | None = None,
+) -> Path:
+    """The page `index.html`, the same as `index.md`, every number as `results.json`, and a report for each result.
+
+    Args:
+        acts: The store.
+        made: Which runs there are.
+        found: Results by part.
+        out: The folder.
+        floors: What videos score that solve nothing, by family (`interp.floors.check`).
+        title: Heading of the page.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    links = {id: _evidence(acts, id, one, out) for id, one in found.items() if isinstance(one, Result)}
+    rows = [row(claim, found, links) for claim in CLAIMS]
+    solved = {bed.name: _solved(acts, made, bed) for bed in made.plan.bed}
+    page = reproduction.Page(
+        title=title or f"The paper's experiments on {made.model}",
+        about=made.plan.about,
+        rows=tuple(rows),
+        words=words(rows, made),
+        caution=_caution(solved),
+        facts=_facts(acts, made),
+        beds=tuple(_bed(made, bed.name, solved[bed.name]) for bed in made.plan.bed),
+        floors=tuple(
+            (one.family, *(f"{one.floors[shown].most:.2f}" for shown in reproduction.FLOORS)) for one in floors
+        ),
+    )
+    kept = {id: one.record.model_dump(mode="json") for id, one in found.items() if isinstance(one, Result)}
+    numbers = {"model": made.model, "rows": [one._asdict() for one in rows], "results": kept}
+    (out / "results.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return reproduction.write(page, out)
+
+
+def _evidence(acts: store.ActivationStore, id: str, result: Result, out: Path) -> str:
+    """The report about one result, and the address of its section from the page."""
+    clean = [run for run in result.record.run_ids if acts.run(run).run.parent_id is None]
+    path = reports.write(
+        acts,
+        out / EVIDENCE / f"{id}.html",
+        results=[result],
+        runs=clean[:4] or result.record.run_ids[:4],
+        media_bytes=MEDIA_BYTES,
+    )
+    anchor = re.search(rf'id="([^"]*-{re.escape(result.record.analysis)})"', path.read_text(encoding="utf-8"))
+    return f"{EVIDENCE}/{path.name}" + (f"#{anchor[1]}" if anchor else "")
+
+
+def row(claim: Claim, found: Found, links: Mapping[str, str]) -> Row:
+    """One claim with what was found of it."""
+    result = found.get(claim.test, "this part was not run")
+    if isinstance(result, str):
+        return Row(
+            claim.id, claim.title, claim.paper, claim.place, (), 0, UNTESTED, result, "", (), claim.larger
+        )  # fmt: skip
+    evidence = [(id, links[id]) for id in (claim.test, *claim.beside) if id in links]
+    numbers = tuple((one.words, text) for one in claim.numbers if (text := told(one, result.record.summary)))
+    return Row(
+        claim.id,
+        claim.title,
+        claim.paper,
+        claim.place,
+        numbers,
+        result.record.n,
+        result.verdict,
+        result.finding,
+        _rule(result.record.analysis),
+        tuple(evidence),
+        claim.larger,
+    )
+
+
+def _rule(name: str) -> str:
+    """The rule of an experiment; that of an analysis stands on the page of analyses."""
+    return experiments.get(name).rule if name in experiments.names() else ""
+
+
+def told(number: Number, summary: Mapping[str, Any]) -> str:
+    """A number of a summary with its interval; empty where the summary has none."""
+    keys = [_key(number, end) for end in ("", "_low", "_high")]
+    value, low, high = (_at(summary, key) for key in keys)
+    if value is None:
+        return ""
+
+    def text(one: Any) -> str:
+        if isinstance(one, int) and not number.share:
+            return str(one)
+        return f"{100 * one:.{number.digits}f} %" if number.share else f"{one:.{number.digits}f}".replace("-", "−")
+
+    return text(value) + (f" ({text(low)} to {text(high)})" if low is not None and high is not None else "")
+
+
+def _key(number: Number, end: str) -> str:
+    if "{}" in number.key:
+        return number.key.format(end)
+    return f"{number.interval or number.key}{end}" if end else number.key
+
+
+def _at(summary: Any, key: str) -> Any:
+    for name in key.split("."):
+        summary = summary.get(name) if isinstance(summary, Mapping) else None
+    return summary
+
+
+def words(rows: Sequence[Row], made: Made) -> tuple[Words, ...]:
+    """What the verdicts say, in plain words: nothing here knows a model but by its size."""
+
+    def those(*verdicts: str) -> tuple[str, ...]:
+        return tuple(f"{one.title} ({one.id})." for one in rows if one.verdict in verdicts)
+
+    several = tuple(
+        f"{one.title} ({one.id}): {one.finding if one.verdict == UNTESTED else f'n = {one.n}, {one.verdict}'}."
+        for one in rows
+        if one.verdict not in ("replicates", "does not replicate")
+    )
+    larger = tuple(f"{one.id}: {one.larger}." for one in rows if one.larger and made.parameters < OWN)
+    return (
+        Words(f"{made.model} supports", those("replicates"), "Nothing, by the rules that were set before."),
+        Words(f"{made.model} contradicts", those("does not replicate"), "Nothing, by the rules that were set before."),
+        Words("Left open", several, "Nothing: every claim was decided."),
+        Words("Only the paper's own model can tell", larger, "This model is of the paper's size."),
+    )
+
+
+def _solved(acts: store.ActivationStore, made: Made, bed: Bed) -> float | None:
+    """Mean overall score of the clean runs of a bed; None where nothing scored them."""
+    ids = [id for part in made.plan.parts if bed.name in part.on for id in made.runs.get(part.id, ())]
+    query = """SELECT avg(value) FROM scores JOIN runs USING (run_id) JOIN samples USING (sample_id)
+    WHERE metric = 'overall' AND step IS NULL AND parent_id IS NULL AND split = ?
+    AND list_contains(?, run_id) AND list_contains(?, family)"""
+    return acts.sql(query, [bed.split, ids, list(bed.families)]).fetchall()[0][0]
+
+
+def _caution(solved: Mapping[str, float | None]) -> str:
+    """What to keep in mind where the model cannot do the tasks: then there is nothing to destroy, flip or raise."""
+    weak = [name for name, score in solved.items() if score is None or score < ABLE]
+    if not weak:
+        return ""
+    told = ", ".join(f"{name} {'not scored' if (one := solved[name]) is None else f'{one:.2f}'}" for name in weak)
+    return (
+        f"This model does not solve the tasks of these beds (mean score of the clean runs: {told}): verdicts that rest "
+        "on its answers there say nothing of the claims, whatever they are."
+    )
+
+
+def _bed(made: Made, name: str, solved: float | None) -> tuple[str, str, str, str, str]:
+    bed = made.plan.of(name)
+    each = "pairs of twins" if bed.twins else "samples"
+    level = f", {bed.difficulty}" if bed.difficulty else ""
+    users = ", ".join(part.id for part in made.plan.parts if name in part.on)
+    where = "" if bed.split == "in_domain" else ", out of domain"
+    count = f"{bed.n} {each} of each, seeds {bed.seeds}"
+    return name, ", ".join(bed.families) + level + where, count, "–" if solved is None else f"{solved:.2f}", users
+
+
+def _facts(acts: store.ActivationStore, made: Made) -> tuple[tuple[str, str], ...]:
+    """Where the numbers come from, of any run: all of a reproduction have the same model and settings."""
+    frame = Frame(**made.shape)
+    ids = [id for runs in made.runs.values() for id in runs]
+    entry = acts.run(ids[0])
+    settings = entry.run.settings
+    devices = sorted({acts.run(runs[0]).provenance.device for runs in made.runs.values() if runs})
+    return (
+        ("Model", f"{made.model}, {entry.run.model.dtype}, {made.parameters / 1e6:,.0f} M parameters in a denoiser"),
+        ("Weights (SHA-256)", entry.run.model.weight_hash),
+        ("Clean runs", f"{settings.steps} steps, guidance {settings.guidance:g}, {settings.scheduler}"),
+        (
+            "Video",
+            f"{settings.frames} frames of {settings.height}×{settings.width}, {frame.latent_frames} of latents",
+        ),
+        ("Runs", f"{len(set(ids)):,}, {made.forwards:,} forwards in {made.seconds / 60:.0f} min"),
+        ("Device", ", ".join(devices)),
+        ("Code", entry.provenance.git_commit[:12] + (", changed" if entry.provenance.git_dirty else "")),
+    )
+
+
+def measured_floors(made: Made, *, n: int = 6) -> list[Any]:
+    """What videos score that solve nothing, in the families of the plan."""
+    from interp import floors
+
+    families = [name for bed in made.plan.bed for name in bed.families if name in interp.worlds]
+    return floors.check(list(dict.fromkeys(families)), n=n, jobs=1)
