@@ -28,7 +28,7 @@ from analyses._words import counts, finite, some, triple, with_interval
 from analyses.errors import MixedRuns, NoRuns
 from store import ActivationStore, Json, dims
 
-VERSION: Final = 1
+VERSION: Final = 2
 ANSWER: Final = "answer"
 """Axis of valid answers, in the order of `Sample.answer_videos`."""
 COMPONENT: Final = "component"
@@ -242,7 +242,9 @@ def _verdict(
 def _summary(data: xr.Dataset, samples: Sequence[Explored], share: tuple[int, float, float] | None) -> Json:
     found: Json = {"samples_with_several_answers": sum(one.answers > 1 for one in samples)}
     if share is not None:
-        found |= {"several_then_one": share[0], "share_low": share[1], "share_high": share[2]}
+        ambiguous = found["samples_with_several_answers"]
+        found |= {"several_then_one": share[0] / ambiguous, "several_then_one_low": share[1]}
+        found |= {"several_then_one_high": share[2], "samples_several_then_one": share[0]}
         found |= {f"commit{end}": finite(float(data[f"commit{end}"])) for end in ("", "_low", "_high")}
         found |= {"false_claims": sum(one.two for one in samples if one.answers == 1)}
     name = "effective" if share is not None else "component_effective"

@@ -25,7 +25,7 @@ from analyses.errors import NoRuns
 from analyses.trajectory import readings
 from store import ActivationStore, Json, dims
 
-VERSION: Final = 1
+VERSION: Final = 2
 SINCE: Final = "since"
 """Axis of from when on changes count."""
 STARTS: Final = ("first step", "formed picture")
@@ -35,7 +35,7 @@ MIN_SAMPLES: Final = 10
 ALPHA: Final = 0.05
 """Level of the sign test."""
 RARE: Final = 0.05
-"""Corrections in a run whose interval ends below this are too rare to speak of."""
+"""Share of samples with any correction whose interval ends below this: too rare to speak of."""
 _WORDS: Final[dict[str, tuple[str, str, tuple[float, float]]]] = {
     "right": ("share of runs whose x̂0 shows a right answer", "1", (0, 1)),
     "corrected": ("share of runs whose answer turns from wrong to right at this step", "1", (0, 1)),
@@ -76,8 +76,9 @@ def self_correction(
 
     Verdict on *the model corrects itself*, by changes since the picture has formed: `replicates` if more samples
     change for the better than for the worse by an exact two-sided sign test (p ≤ 0.05; a sample's runs averaged, those
-    without a change left out); `does not replicate` if more change for the worse by the same test, or if the interval
-    of `corrections` ends below 0.05 a run; else `inconclusive`, also with fewer than 10 samples.
+    without a change left out); `does not replicate` if more change for the worse by the same test, or if the 95 %
+    Wilson interval of the share of samples with any correction ends below 0.05; else `inconclusive`, also with fewer
+    than 10 samples.
 
     Args:
         acts: The store; runs need an array of x̂0, and scores of the decoded x̂0 by step.
@@ -150,13 +151,23 @@ def judge(signs: Signs, *, samples: int, rare: bool) -> Literal["replicates", "d
     Args:
         signs: Of one set of samples.
         samples: How many there are.
-        rare: Whether the interval of `corrections` ends below `RARE`.
+        rare: See `is_rare`.
     """
     if samples < MIN_SAMPLES:
         return "inconclusive"
     if float(signs.p) <= ALPHA:
         return "replicates" if signs.better > signs.worse else "does not replicate"
     return "does not replicate" if rare else "inconclusive"
+
+
+def is_rare(corrected: int, samples: int) -> bool:
+    """Whether corrections are surely rare; no correction at all is, in 73 samples and more.
+
+    Args:
+        corrected: Samples with a correction in any of their runs.
+        samples: All of them.
+    """
+    return bool(stats.binomtest(corrected, samples).proportion_ci(0.95, method="wilson").high < RARE)
 
 
 def _share(what: xr.DataArray, of: xr.DataArray) -> xr.DataArray:
@@ -192,12 +203,12 @@ def _found(acts: ActivationStore, chosen: Selection, *, scorer: str | None) -> F
     )
     net = per_sample(one["net"].assign_coords(sample_id=read["sample_id"])).sel({SINCE: STARTS[1]})
     signs = sign_test(net.transpose(..., SAMPLE).to_numpy())
-    return _told(data, chosen, signs, samples=samples)
+    ups = per_sample(one["corrections"].assign_coords(sample_id=read["sample_id"])).sel({SINCE: STARTS[1]})
+    return _told(data, chosen, signs, corrected=int((ups > 0).sum()), samples=samples)
 
 
-def _told(data: xr.Dataset, chosen: Selection, signs: Signs, *, samples: int) -> Found:
+def _told(data: xr.Dataset, chosen: Selection, signs: Signs, *, corrected: int, samples: int) -> Found:
     own = data.sel({SINCE: STARTS[1]})
-    rare = float(own["corrections_high"]) < RARE
     numbers = {name: triple(own, name) for name in ("corrections", "spoilings", "net")}
     steps = {name: triple(own, name) for name in ("correction_step", "spoiling_step") if name in own}
     when = f", at step {with_interval(*steps['correction_step'])} on average" if numbers["corrections"][0] > 0 else ""
@@ -210,6 +221,7 @@ def _told(data: xr.Dataset, chosen: Selection, signs: Signs, *, samples: int) ->
     summary: Json = {
         "better": int(signs.better),
         "worse": int(signs.worse),
+        "corrected_samples": corrected,
         "p": float(signs.p),
         **{
             f"{name}{end}": finite(value)
@@ -217,5 +229,5 @@ def _told(data: xr.Dataset, chosen: Selection, signs: Signs, *, samples: int) ->
             for end, value in zip(("", "_low", "_high"), ends, strict=True)
         },
     }
-    verdict = judge(signs, samples=samples, rare=rare)
+    verdict = judge(signs, samples=samples, rare=samples > 0 and is_rare(corrected, samples))
     return Found(data=data, finding=finding, n=samples, summary=summary, verdict=verdict)

@@ -113,7 +113,7 @@ def _compare(acts: ActivationStore, found: Stored) -> Found:
     summary: Json = {
         "best_layer": None if best is None else best.layer,
         **({"flip_at_first_step": None} if best is None else ends("flip_at_first_step", best.flip)),
-        **ends("flip_of_all_arms", _flips.interval(table.at("flip", part="whole"))),
+        **ends("flip_of_all_arms", _flips.rate(table.at("flip", part="whole"))),
     }
     return Found(
         data=_flips.dataset(table, steps, found.samples, headline="flip").assign_attrs(switches=switches(steps)),
@@ -135,7 +135,7 @@ def _cells(table: Flips) -> list[Cell]:
         found.append(
             Cell(
                 arm.first_layer,
-                _flips.interval(table.values["flip"][at]),
+                _flips.rate(table.values["flip"][at]),
                 float(corrected[at]),
                 _flips.interval(table.gain(arm)),
                 _flips.interval(place[0] - place[1]),
@@ -164,7 +164,7 @@ def _finding(table: Flips, best: Cell | None, tests: Json, seen: Read) -> str:
     widest = max(whole, key=lambda arm: (arm.last_step - arm.first_step, -arm.first_layer))
 
     def words(values: Any) -> str:
-        one = values if isinstance(values, Interval) else _flips.interval(values)
+        one = values if isinstance(values, Interval) else _flips.rate(values)
         return with_interval(one.mean, one.low, one.high, digits=2)
 
     long = {"first_step": widest.first_step, "last_step": widest.last_step}

@@ -154,7 +154,7 @@ def _blocks(table: Flips, shares: dict[int, float]) -> list[Block]:
         Block(
             arm.first_step,
             arm.last_step,
-            _flips.interval(table.values["flip"][at]),
+            _flips.rate(table.values["flip"][at]),
             _flips.interval(table.gain(arm)),
             float(p),
             shares.get(arm.first_step, float("nan")),

@@ -64,7 +64,7 @@ CLAIMS: Final = (
         "multi-path and superposition",
         "exploration",
         (
-            Number("samples with two answers at some step and one at the end", "several_then_one", 0, True, "share"),
+            Number("samples with two answers at some step and one at the end", "several_then_one", 0, True),
             Number("AUROC of multi-path, superposition and single in held-out families", "auroc_masks"),
         ),
         larger="the share of 72 %, which is of its own 200 samples",

@@ -88,7 +88,7 @@ def test_two_candidates_are_claimed_where_they_are(found):
     assert data["two_by_sample"].where(several, drop=True).all()
     assert not data["two_by_sample"].where(~several, drop=True).any()
     assert found.verdict == "replicates"
-    assert found.summary()["several_then_one"] == int(several.sum()) == 16
+    assert found.summary()["samples_several_then_one"] == int(several.sum()) == 16
     assert found.summary()["false_claims"] == 0
 
 
@@ -96,7 +96,7 @@ def test_a_model_that_never_explores_does_not_replicate(tmp_path):
     acts = dataclasses.replace(KINDED, early=0.0).plant(tmp_path / "acts")
     result = analyses.exploration(acts)
     assert result.verdict == "does not replicate"
-    assert result.summary()["several_then_one"] == 0
+    assert result.summary()["samples_several_then_one"] == 0
     assert result.to_dataset()["effective"].to_numpy() == pytest.approx(1, abs=0.15)
 
 
@@ -201,7 +201,7 @@ def test_pure_noise_has_neither_candidates_nor_components(tmp_path):
     acts = dataclasses.replace(KINDED, samples=12, only_noise=True).plant(tmp_path / "acts")
     result = analyses.exploration(acts)
     assert result.verdict != "replicates"
-    assert result.summary()["several_then_one"] == 0
+    assert result.summary()["samples_several_then_one"] == 0
     assert float(result.to_dataset()["component_second"].max()) < SHOWN
 
 

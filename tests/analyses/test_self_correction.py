@@ -10,7 +10,7 @@ import xarray as xr
 from scipy import stats
 
 import analyses
-from analyses.self_correction import ALPHA, changes, judge, sign_test
+from analyses.self_correction import ALPHA, changes, is_rare, judge, sign_test
 from store import Score
 from tests.analyses.contract import AnalysisContract
 from tests.planted import Planted
@@ -61,8 +61,12 @@ def test_a_blur_that_clears_is_no_correction(tmp_path):
     data = result.to_dataset()
     assert float(data["corrections"].sel(since="first step")) == 1.0
     assert float(data["corrections"].sel(since="formed picture")) == 0.0
-    assert result.verdict == "does not replicate"
+    assert result.verdict == "inconclusive"  # none of 12: as many as a quarter may still correct themselves
     assert result.summary()["p"] == 1.0
+
+
+def test_none_is_rare_where_there_are_enough_samples():
+    assert [is_rare(0, 12), is_rare(0, 72), is_rare(0, 73), is_rare(2, 73), is_rare(2, 200)] == [0, 0, 1, 0, 1]
 
 
 def test_spoiling_is_no_correction(tmp_path):
