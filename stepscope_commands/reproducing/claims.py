@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 
+SEVERAL: Final = "samples_with_several_answers"
+
+
 class Number(NamedTuple):
     """A number of a result's summary."""
 
@@ -22,6 +25,8 @@ class Number(NamedTuple):
     """Whether it is told in per cent."""
     interval: str = ""
     """How the names of its interval begin, where that is otherwise."""
+    per: str = ""
+    """The entry that it is a share of, where it is a count."""
 
 
 class Claim(NamedTuple):
@@ -41,6 +46,8 @@ class Claim(NamedTuple):
     """Parts that show more of it, as evidence."""
     larger: str = ""
     """What of it concerns the paper's own model alone."""
+    n: str = ""
+    """The entry of the summary that counts its samples, where these are not all of the result's."""
 
 
 CLAIMS: Final = (
@@ -56,6 +63,7 @@ CLAIMS: Final = (
         ),
         ("trajectory",),
         "how many candidates natural prompts raise, where nobody lists the valid answers",
+        SEVERAL,
     ),
     Claim(
         "E2",
@@ -64,10 +72,18 @@ CLAIMS: Final = (
         "multi-path and superposition",
         "exploration",
         (
-            Number("samples with two answers at some step and one at the end", "several_then_one", 0, True, "share"),
+            Number(
+                "samples with two answers at some step and one at the end",
+                "several_then_one",
+                0,
+                True,
+                "share",
+                SEVERAL,
+            ),
             Number("AUROC of multi-path, superposition and single in held-out families", "auroc_masks"),
         ),
         larger="the share of 72 %, which is of its own 200 samples",
+        n=SEVERAL,
     ),
     Claim(
         "E3",

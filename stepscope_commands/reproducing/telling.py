@@ -150,7 +150,7 @@ def row(claim: Claim, found: Found, links: Mapping[str, str]) -> Row:
         claim.paper,
         claim.place,
         numbers,
-        result.record.n,
+        int(_at(result.record.summary, claim.n) if claim.n else result.record.n),
         result.verdict,
         result.finding,
         _rule(result.record.analysis),
@@ -170,6 +170,8 @@ def told(number: Number, summary: Mapping[str, Any]) -> str:
     value, low, high = (_at(summary, key) for key in keys)
     if value is None:
         return ""
+    if number.per:
+        value /= summary[number.per]
 
     def text(one: Any) -> str:
         if isinstance(one, int) and not number.share:
