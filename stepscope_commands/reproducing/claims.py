@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-
 SEVERAL: Final = "samples_with_several_answers"
 
 
