@@ -4,7 +4,7 @@
 #   make reproduce  the paper's experiments, small                      (OUT=reproduction)
 #   make test    the test suite                                         (ARGS="tests/store -x")
 #   make check   ruff, pyright, import-linter
-#   make docs    the documentation, warnings are errors                 (docs/_build/html)
+#   make docs    the documentation: its notebooks run, warnings are errors, the report of OUT goes along (docs/_build/html)
 #   make bench   every benchmark, figures into benchmarks/results/      (ARGS=--quick)
 
 PYTHON ?= python3
@@ -59,7 +59,7 @@ check: $(STAMP)
 	exit $$failed
 
 docs: $(STAMP)
-	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@DEMO_REPORT=$(abspath $(OUT))/report.html $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 bench: $(STAMP)

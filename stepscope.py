@@ -3,6 +3,8 @@
 Every command mirrors a call of the library and has its place in `stepscope_commands`. What goes wrong is one line on
 standard error and a non-zero exit: 1 for a check that failed, 2 for what was asked wrongly or cannot be had, 130 for an
 interruption.
+
+`experiment` is the one call of Python that needs a model and an analysis at once, so it is here.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sys
 
 from cyclopts import App, CycloptsError
 
+from stepscope_commands._experimenting import experiment
 from stepscope_commands._printing import fail
 from stepscope_commands._version import version
 from stepscope_commands.analyze import analyze
@@ -21,6 +24,8 @@ from stepscope_commands.doctor import doctor
 from stepscope_commands.report import report
 from stepscope_commands.reproduce import reproduce
 from stepscope_commands.sql import sql
+
+__all__ = ["app", "experiment", "main"]
 
 app = App(
     name="stepscope",

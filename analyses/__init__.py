@@ -7,6 +7,7 @@
 To add an analysis, write one file here with a function that carries `@register`, and import it below.
 """
 
+from analyses._groups import RunGroup, grouped, shared_values
 from analyses._registry import Found, load, names, once, register, run
 from analyses._result import Result
 from analyses._select import changed
@@ -46,6 +47,7 @@ __all__ = [
     "NoRuns",
     "NonFinite",
     "Result",
+    "RunGroup",
     "UnknownAnalysis",
     "UnknownOption",
     "UnknownProbeLabel",
@@ -55,6 +57,7 @@ __all__ = [
     "energy",
     "exploration",
     "features",
+    "grouped",
     "load",
     "motion_heads",
     "names",
@@ -64,6 +67,7 @@ __all__ = [
     "register",
     "run",
     "self_correction",
+    "shared_values",
     "similarity",
     "token_pca",
     "trajectory",

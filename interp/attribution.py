@@ -8,17 +8,23 @@ runs (x̂0 of their last step), m(x̂0) = ⟨x̂0 − e_own, e_donor − e_own�
 1 at the donor's. It needs neither truth nor an encoder, so it is the same in all families. x̂0 is that of the step whose
 states are patched, with the guided velocity: what the patch does through later steps is not seen.
 
+A long way is not straight: with `points`, the gradient is the mean over that many points between both runs' states
+(integrated gradients, midpoint rule). At a point, all states of a step that are asked for stand at the same share of
+the way, so that one graph a point serves them all; each begins at the stored x_s of its step. Behind a single place
+whose later states are not asked for too, that is the path of the patch itself, and its whole effect in the limit.
+
 The gradient is taken in the traced pipeline itself, at the very values that a patch would replace: a copy of each goes
 on in its place, so that the run stays what it is, bit for bit.
 
 Shape legend: f frames, y rows, x columns (of tokens; of the latent grid for x̂0), c channels.
-Source: attribution patching, Nanda 2023 (neelnanda.io/attribution-patching), Syed et al. 2023 (arXiv 2310.10348).
+Source: attribution patching, Nanda 2023 (neelnanda.io/attribution-patching), Syed et al. 2023 (arXiv 2310.10348);
+integrated gradients, Sundararajan et al. 2017 (arXiv 1703.01365), in patching Hanna et al. 2024 (arXiv 2403.17806).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,9 +36,9 @@ import store
 from interp import donors, intervening, provenance, resuming
 from interp.errors import BadIntervention, UnsupportedModel
 from interp.interventions import Donor, Need
-from interp.interventions._base import Given, Where
+from interp.interventions._base import Where
+from interp.listeners import Upcoming
 from interp.model import Model
-from interp.observer import Upcoming
 from interp.recorder import Label
 from interp.sites import LayerSite, StepSite, StepValues, sites
 from store import Json, ResultRecord, Run, dims
@@ -53,6 +59,8 @@ class Asked(NamedTuple):
     sites: tuple[str, ...]
     """Sites inside blocks, at all layers that have them."""
     steps: tuple[int, ...]
+    points: int = 0
+    """Points between the run's own states and the donor's at which gradients are taken; 0 takes one at its own."""
 
     @property
     def params(self) -> Json:
@@ -62,7 +70,13 @@ class Asked(NamedTuple):
             "donor": self.donor.id,
             "sites": [*sorted(self.sites)],
             "steps": [*sorted(self.steps)],
+            **({"points": self.points} if self.points else {}),
         }
+
+    @property
+    def graphs(self) -> int:
+        """Steps that are made with a gradient."""
+        return len(self.steps) * max(self.points, 1)
 
 
 class Programme(NamedTuple):
@@ -74,7 +88,7 @@ class Programme(NamedTuple):
     missing: tuple[Asked, ...]
 
     def __str__(self) -> str:
-        graphs = sum(len(one.steps) for one in self.missing)
+        graphs = sum(one.graphs for one in self.missing)
         return (
             f"{len(self.asked)} pairs of runs to attribute, {len(self.asked) - len(self.missing)} of them in the store "
             f"already; {len(self.missing)} to make: {graphs} steps with a gradient, each about three forwards"
@@ -94,6 +108,8 @@ def programme(model: Model, asked: Sequence[Asked], *, into: store.ActivationSto
         BadIntervention: if the model has no such site, or the run no such step.
     """
     for one in asked:
+        if one.points < 0:
+            raise BadIntervention(f"{one.points} points between two states are none; ask for 0 or more")
         _needs(model, one)
     missing = [one for one in asked if not into.has_result(_id(analysis, one))]
     return Programme(analysis, tuple(asked), tuple(missing))
@@ -181,14 +197,67 @@ def attributed(model: Model, asked: Asked, acts: store.ActivationStore, *, towar
         not have the site. `difference`: the same axes, squared L2 norm over channels of donor − own, raw.
     """
     needs = _needs(model, asked)
+    found = (_integrated if asked.points else _plain)(model, asked, acts, needs, towards)
+    return _dataset(found, asked, model)
+
+
+def _plain(model: Model, asked: Asked, acts: store.ActivationStore, needs: tuple[Need, ...], towards: Tensor) -> Places:
+    """At the run's own states, of all steps in one pass."""
     (given,) = donors.provide([(asked.run, needs)], model, acts)
-    taps = _Taps(needs)
-    steps = _Backward(taps, {need.site: need for need in needs}, given, towards)
+    by_site = {need.site: need for need in needs}
+    taps = _Taps(needs, asked.steps)
+    steps = _Backward(
+        taps, max(asked.steps), lambda site, where, own: given(by_site[site], where).to(own) - own, towards
+    )
+    _until(model, asked.run, acts, steps, taps, asked.steps)
+    return steps.found
+
+
+def _integrated(
+    model: Model, asked: Asked, acts: store.ActivationStore, needs: tuple[Need, ...], towards: Tensor
+) -> Places:
+    """Mean over points of the way to the donor's states, step by step from the run's own x_s."""
+    theirs = {need.site: need for need in needs}
+    own = {site: need._replace(donor=Donor(run=asked.run.id)) for site, need in theirs.items()}
+    (given,) = donors.provide([(asked.run, [*needs, *own.values()])], model, acts)
+
+    def change(site: str, where: Where, value: Tensor) -> Tensor:
+        return given(theirs[site], where).to(value) - given(own[site], where).to(value)
+
+    found: Places = {}
+    for step in asked.steps:
+        start = resuming.at(model, asked.run, step, acts)
+        for point in range(asked.points):
+            share = (point + 0.5) / asked.points
+
+            def line(site: str, where: Where, value: Tensor, share: float = share) -> Tensor:
+                return given(own[site], where).to(value) + share * change(site, where, value)
+
+            taps = _Moved(needs, step, line)
+            one = _Backward(taps, step, change, towards)
+            _until(model, asked.run, acts, one, taps, (step,), start=start)
+            for place, (attribution, difference) in one.found.items():
+                before = found[place].attribution if place in found else 0
+                found[place] = _Attributed(before + attribution / asked.points, difference)
+    return found
+
+
+def _until(
+    model: Model,
+    run: Run,
+    acts: store.ActivationStore,
+    steps: _Backward,
+    taps: _Taps,
+    graphs: Sequence[int],
+    *,
+    start: resuming.Start | None = None,
+) -> None:
+    """Go on with a run until nothing more is wanted of it."""
     try:
-        _trace(model, asked.run, acts, steps, [taps], graphs=asked.steps)
+        _trace(model, run, acts, steps, [taps], start=start, graphs=graphs)
     except _Enough:
-        return _dataset(steps.found, asked, model)
-    raise BadIntervention(f"run {asked.run.id} ended before step {max(asked.steps)}")
+        return
+    raise BadIntervention(f"run {run.id} ended before step {max(graphs)}")
 
 
 def _needs(model: Model, asked: Asked) -> tuple[Need, ...]:
@@ -211,14 +280,14 @@ class _Ends:
         self.x0_hat: Tensor | None = None
 
     def wants(self, site: str, label: Label) -> bool:
-        """See `interp.observer.Listener`."""
+        """See `interp.listeners.Listener`."""
         return False
 
     def layer(self, site: str, label: Label, value_bfyxc: Tensor) -> None:
-        """See `interp.observer.Listener`; none is asked for."""
+        """See `interp.listeners.Listener`; none is asked for."""
 
     def step(self, values: StepValues) -> None:
-        """See `interp.observer.Listener`."""
+        """See `interp.listeners.Listener`."""
         if values.info.step == self._last:
             site = sites["x0_hat"]
             assert isinstance(site, StepSite)
@@ -229,23 +298,24 @@ class _Ends:
 class _Taps:
     """An editor that lets the model go on with a copy of each value, and keeps the copies of a step."""
 
-    def __init__(self, needs: Sequence[Need]) -> None:
+    def __init__(self, needs: Sequence[Need], steps: Sequence[int]) -> None:
         self._needs = {need.site: need for need in needs}
+        self._steps = frozenset(steps)
         self.passed: dict[tuple[str, Where], Tensor] = {}
         """Site and place → video tokens `[f, y, x, c]`, a part of the step's graph."""
 
     @property
     def sites(self) -> list[tuple[LayerSite, list[int]]]:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         found = [(sites[need.site], list(need.layers)) for need in self._needs.values()]
         return [(site, layers) for site, layers in found if isinstance(site, LayerSite)]
 
     def wants(self, site: str, label: Label) -> bool:
-        """See `interp.observer.Editor`."""
-        return label.step in self._needs[site].steps
+        """See `interp.listeners.Editor`."""
+        return label.step in self._steps
 
     def layer(self, site: str, label: Label, value_fyxc: Tensor) -> Tensor:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         copy = value_fyxc.clone()
         if not copy.requires_grad:  # nothing before it has a gradient
             copy.requires_grad_()
@@ -253,16 +323,30 @@ class _Taps:
         return copy
 
     def text(self, site: str, label: Label, value_nc: Tensor) -> Tensor:
-        """See `interp.observer.Editor`; text stays."""
+        """See `interp.listeners.Editor`; text stays."""
         return value_nc
 
     def latent(self, upcoming: Upcoming, value_fyxc: Tensor, first: int) -> Tensor:
-        """See `interp.observer.Editor`; x_s stays."""
+        """See `interp.listeners.Editor`; x_s stays."""
         return value_fyxc
 
     def resets(self, step: int) -> bool:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         return False
+
+
+class _Moved(_Taps):
+    """The same, at states of one step that lie between both runs'; what comes after knows how they hang together."""
+
+    def __init__(self, needs: Sequence[Need], step: int, line: Change) -> None:
+        super().__init__(needs, (step,))
+        self._line = line
+
+    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> Tensor:
+        """See `interp.listeners.Editor`."""
+        there = self._line(site, Where(label.step, label.branch, label.layer, label.expert), value_fyxc)
+        # The value is that of the line, the gradient goes on to the states before.
+        return super().layer(site, label, value_fyxc + (there - value_fyxc).detach())
 
 
 class _Attributed(NamedTuple):
@@ -272,17 +356,29 @@ class _Attributed(NamedTuple):
     difference: Tensor
 
 
-class _Backward(_Ends):
-    """A listener that goes back through each step's graph when the step is over."""
+Places = dict[tuple[str, Where], _Attributed]
+"""What was found, by site and place."""
+Change = Callable[[str, Where, Tensor], Tensor]
+"""Of a site, a place, and the value there, another `[f, y, x, c]`."""
 
-    def __init__(self, taps: _Taps, needs: Mapping[str, Need], given: Given, towards: Tensor) -> None:
-        steps = next(iter(needs.values())).steps
-        super().__init__(max(steps))
-        self._taps, self._needs, self._given, self._towards = taps, needs, given, towards
-        self.found: dict[tuple[str, Where], _Attributed] = {}
+
+class _Backward(_Ends):
+    """A listener that goes back through each step's graph when the step is over.
+
+    Args:
+        taps: What the model goes on with.
+        last: Step after which nothing more is wanted.
+        change: What a patch would add to a value.
+        towards: Gradient of the metric by x̂0.
+    """
+
+    def __init__(self, taps: _Taps, last: int, change: Change, towards: Tensor) -> None:
+        super().__init__(last)
+        self._taps, self._change, self._towards = taps, change, towards
+        self.found: Places = {}
 
     def step(self, values: StepValues) -> None:
-        """See `interp.observer.Listener`."""
+        """See `interp.listeners.Listener`."""
         passed, self._taps.passed = self._taps.passed, {}
         if passed:
             velocity = values.velocity["guided"]
@@ -300,7 +396,7 @@ class _Backward(_Ends):
             raise _Enough
 
     def _first_order(self, site: str, where: Where, value: Tensor, gradient: Tensor) -> _Attributed:
-        change = self._given(self._needs[site], where).to(value).float() - value.float()
+        change = self._change(site, where, value.float())
         parts = (gradient.float() * change).sum(-1), change.square().sum(-1)
         return _Attributed(*(part.cpu() for part in parts))
 

@@ -11,8 +11,9 @@ from tqdm.auto import tqdm
 
 import store
 from interp import batching, executors, intervening
+from interp.finishing import Finisher, Made
 from interp.interventions import Intervention
-from interp.making import Batch, Finisher, Made, generated
+from interp.making import Batch, generated
 from interp.model import Model
 from interp.planning import Plan, check_room, plan
 from interp.spec import DEFAULT

@@ -8,7 +8,7 @@ import torch
 
 from interp.interventions import Edit, LatentEdit, LayerEdit
 from interp.interventions._base import Upcoming, Where
-from interp.observer import Upcoming as Traced
+from interp.listeners import Upcoming as Traced
 from interp.recorder import Label
 from interp.sites import LayerSite, StepSite, sites
 
@@ -31,7 +31,7 @@ class Edits:
 
     @property
     def sites(self) -> list[tuple[LayerSite, list[int]]]:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         wanted: dict[str, set[int]] = {}
         for edit in self._layers:
             wanted.setdefault(edit.site, set()).update(edit.layers)
@@ -39,11 +39,11 @@ class Edits:
         return [(site, layers) for site, layers in found if isinstance(site, LayerSite)]
 
     def wants(self, site: str, label: Label) -> bool:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         return any(_meets(edit, site, label) for edit in self._layers)
 
     def layer(self, site: str, label: Label, value_fyxc: Tensor) -> Tensor:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         where = Where(label.step, label.branch, label.layer, label.expert)
         for edit in self._layers:
             if edit.change is not None and _meets(edit, site, label):
@@ -51,7 +51,7 @@ class Edits:
         return value_fyxc
 
     def text(self, site: str, label: Label, value_nc: Tensor) -> Tensor:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         where = Where(label.step, label.branch, label.layer, label.expert)
         for edit in self._layers:
             if edit.text is not None and _meets(edit, site, label):
@@ -59,7 +59,7 @@ class Edits:
         return value_nc
 
     def latent(self, upcoming: Traced, value_fyxc: Tensor, first: int) -> Tensor:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         meets = [edit for edit in self._latents if upcoming.step in edit.steps]
         if not meets:
             return value_fyxc
@@ -74,7 +74,7 @@ class Edits:
         return value_fyxc
 
     def resets(self, step: int) -> bool:
-        """See `interp.observer.Editor`."""
+        """See `interp.listeners.Editor`."""
         return step in self.reset_steps
 
 

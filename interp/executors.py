@@ -19,7 +19,8 @@ import torch
 import store
 from interp import making
 from interp.errors import BadInput, InterpError
-from interp.making import Batch, Made
+from interp.finishing import Made
+from interp.making import Batch
 from interp.planning import plan
 from store.records import Run, digest
 

@@ -51,8 +51,8 @@ def load(
         transformer: A single safetensors file with the weights of `transformer`, instead of the model's own.
         offload: Keep weights in the host's memory and bring them to the GPU when they are needed, as diffusers does it.
         vae_tiling: Encode and decode in tiles, which takes less memory.
-        scheduler: `euler` samples a flow model with flow-matching Euler instead of its own solver (a pipeline that was
-            loaded already is given it, too).
+        scheduler: `euler` samples a flow model with flow-matching Euler instead of its own solver, and CogVideoX with
+            DDIM (a pipeline that was loaded already is given it, too).
 
     Raises:
         UnknownModel: if there is no such model.

@@ -4,101 +4,33 @@ One call of the pipeline makes one video or a batch of them. The rows of a forwa
 branch, followed by those under the other where both run in one forward. A listener is shown the values of all runs at
 once, an editor those of its own run.
 
-Shape legend: b runs of the batch, n tokens, f frames, y rows, x columns, c channels.
+What a step starts from is told and changed in `latents`.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from nnsight.intervention.interleaver import Event, Interleaver, Mediator, Pending
 
 from interp import noise
 from interp.adapters import Forward, ModelAdapter, Place
-from interp.attention import Attended, Watch
 from interp.errors import InterpError, UnsupportedModel
 from interp.geometry import Geometry
+from interp.latents import Latents
+from interp.listeners import Editor, Listener, Start
 from interp.recorder import Label
 from interp.sites import LayerSite, StepValues
-from interp.writing import written
+from interp.watched_attention import WatchedAttention
+from interp.writing import with_rows, written
 from store.records import SamplerSettings, StepInfo
 
 Tensor = torch.Tensor
 ROOT = "model"
 SCHEDULER = "scheduler_step"
-
-
-class Listener(Protocol):
-    """Who is told what ran: a `Recorder`, or a test."""
-
-    def wants(self, site: str, label: Label) -> bool:
-        """Whether `layer` should be called for this value."""
-        ...
-
-    def layer(self, site: str, label: Label, value_bfyxc: Any) -> None:
-        """One value of a layer's site in all runs: a tensor, or of a site with `attention` an `Attended` for each."""
-        ...
-
-    def step(self, values: StepValues) -> None:
-        """One finished step."""
-        ...
-
-
-class Upcoming(NamedTuple):
-    """The step that is about to begin, for who may change what it starts from."""
-
-    step: int
-    sigma: float
-    """Its noise level; NaN at the first step that runs, before the scheduler has told."""
-    clean_share: float
-    """Coefficient of x0 in x_s at this noise level; NaN where sigma is."""
-    initial: float
-    """Standard deviation of the noise that sampling starts from."""
-    before: StepValues | None
-    """What the step before it did, of the run that is edited; None at the first step that runs."""
-
-
-class Editor(Protocol):
-    """Who changes values of one run: `interp.editing.Edits`, or a test."""
-
-    @property
-    def sites(self) -> list[tuple[LayerSite, list[int]]]:
-        """Which sites of which layers it may change."""
-        ...
-
-    def wants(self, site: str, label: Label) -> bool:
-        """Whether it changes this value."""
-        ...
-
-    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> Tensor:
-        """The video tokens that the model goes on with; `value_fyxc` itself if they stay."""
-        ...
-
-    def text(self, site: str, label: Label, value_nc: Tensor) -> Tensor:
-        """The same for the text tokens of a value that holds some."""
-        ...
-
-    def latent(self, upcoming: Upcoming, value_fyxc: Tensor, first: int) -> Tensor:
-        """The x_s that a step starts from, latent frames `first` on; `value_fyxc` itself if it stays."""
-        ...
-
-    def resets(self, step: int) -> bool:
-        """Whether x_s of a step is changed in a way that a solver's past does not belong to."""
-        ...
-
-
-class Start(NamedTuple):
-    """Where a run begins that does not begin at step 0."""
-
-    step: int
-    latent_bfyxc: Tensor
-    """x_s of this step, in the dtype in which runs from step 0 would have it."""
-    steps: tuple[StepInfo, ...]
-    """The steps before it."""
 
 
 class Worker(Mediator):
@@ -149,12 +81,13 @@ class Observer:
         self._editors = tuple(editors)
         self._runs = runs
         self.start = start
+        self.latents = Latents(adapter, geometry, editors, start)
         self.scheduler: Any = adapter.pipeline.scheduler
         """Which scheduler was called last: the pipeline's, or a copy of it."""
         self.context: str | None = None
         """Name of the cache context that the pipeline has entered."""
         self.steps: list[StepInfo] = list(start.steps) if start else []
-        self._watching: _Attention | None = None
+        self._watching: WatchedAttention | None = None
         self._over: StepValues | None = None
         self.latent_dtype: torch.dtype | None = None
         """In which the pipeline holds x_s behind the first step; None where no such step has run."""
@@ -251,7 +184,7 @@ class Observer:
             changed = written(
                 hidden,
                 lambda raw: self._adapter.tokens(raw, geometry, place),
-                lambda grid: _rows(
+                lambda grid: with_rows(
                     grid, [editor.layer(site.name, at, grid[row]) for row, (editor, at) in enumerate(rows)]
                 ),
             )
@@ -259,7 +192,7 @@ class Observer:
                 changed = written(
                     changed,
                     lambda raw: self._adapter.text_tokens(raw, geometry),
-                    lambda text: _rows(
+                    lambda text: with_rows(
                         text, [editor.text(site.name, at, text[row]) for row, (editor, at) in enumerate(rows)]
                     ),
                 )
@@ -286,7 +219,9 @@ class Observer:
             labels = self._labels(layer)
             if any(self._listener.wants(site.name, label) for label in labels):
                 place = Place(site.name, layer, self._forward)
-                self._watching = _Attention(self._adapter, self._geometry, self._listener, place, labels, self._runs)
+                self._watching = WatchedAttention(
+                    self._adapter, self._geometry, self._listener, place, labels, self._runs
+                )
                 self._watching.__enter__()
 
         return show
@@ -356,130 +291,9 @@ class Observer:
         self._over = StepValues(info, sample, velocity, level.signal)
         return self._over
 
-    def drawn(self, raw: Any) -> Any:
-        """The first x_s, from what the pipeline has prepared: its latents, or a tuple that begins with them."""
-        if isinstance(raw, tuple):
-            return (self.drawn(raw[0]), *raw[1:])
-        kind = raw.dtype if self.start is None else self.start.latent_bfyxc.dtype
-        return written(raw.to(kind), self._adapter.prepared, self._first)
-
-    def _first(self, raw: Tensor) -> Tensor:
-        if self.start is not None:
-            stored = self.start.latent_bfyxc
-            raw = self._on_latent(raw, lambda part, first: stored[:, first:].to(part))
-        upcoming = Upcoming(len(self.steps), math.nan, math.nan, self._adapter.initial, None)
-        return self._edited(raw, upcoming)
-
     def handed_on(self, result: Any) -> Any:
-        """What the scheduler returns, with the x_s that the next step starts from as its first part."""
-        step = len(self.steps) + 1
-        if not self._editors or step >= self._settings.steps:
+        """What the scheduler returns, with the x_s that the next step starts from as editors want it."""
+        if not self._editors or len(self.steps) + 1 >= self._settings.steps:
             return result
         values = self._step_over()
-        if values is None:
-            return result
-        sigma = values.info.sigma_next
-        upcoming = Upcoming(step, sigma, self._adapter.clean_share(sigma), self._adapter.initial, values)
-        resets = {editor.resets(step) for editor in self._editors}
-        if len(resets) > 1:
-            raise InterpError(f"at step {step} the solver forgets its past in some runs of the batch, but not in all")
-        if resets == {True}:
-            for scheduler in self._called:
-                noise.forget(scheduler)
-        if isinstance(result, tuple):
-            # CogVideoX hands the solver's past round through the pipeline, as the second part.
-            rest = tuple(None for _ in result[1:]) if resets == {True} else result[1:]
-            return (self._edited_whole(result[0], upcoming), *rest)
-        result.prev_sample = self._edited_whole(result.prev_sample, upcoming)
-        return result
-
-    def _edited_whole(self, last: Tensor, upcoming: Upcoming) -> Tensor:
-        """A step's last result; where that is one frame, the others are changed where the pipeline has them."""
-        if self._adapter.schedulers == "one":
-            return self._edited(last, upcoming)
-        raw = torch.stack([*self._frames[:-1], last], dim=2)
-        changed = self._edited(raw, upcoming).unbind(dim=2)
-        for frame, new in zip(self._frames[:-1], changed[:-1], strict=True):
-            frame.copy_(new)
-        return changed[-1]
-
-    def _edited(self, raw: Tensor, upcoming: Upcoming) -> Tensor:
-        if not self._editors:
-            return raw
-        before = upcoming.before
-        own = [upcoming._replace(before=before and before.of(run)) for run in range(self._runs)]
-
-        def edited(part_bfyxc: Tensor, first: int) -> Tensor:
-            rows = zip(self._editors, own, part_bfyxc, strict=True)
-            return _rows(part_bfyxc, [editor.latent(known, row, first) for editor, known, row in rows])
-
-        return self._on_latent(raw, edited)
-
-    def _on_latent(self, raw: Tensor, change: Callable[[Tensor, int], Tensor]) -> Tensor:
-        """Change the part of latents that the pipeline does not hold fixed; `change` is told its first frame."""
-        held = self._adapter.held
-        return written(raw, lambda value: self._adapter.moving(value, self._geometry), lambda part: change(part, held))
-
-
-def _rows(grid: Tensor, rows: list[Tensor]) -> Tensor:
-    """Rows as one tensor; `grid` itself where none of them has changed."""
-    same = all(new.data_ptr() == old.data_ptr() for new, old in zip(rows, grid, strict=True))
-    return grid if same else torch.stack(rows)
-
-
-class _Attention(Watch):
-    """One self-attention while it runs: its rows are shown as they go into the softmax, in one call or several."""
-
-    def __init__(
-        self,
-        adapter: ModelAdapter,
-        geometry: Geometry,
-        listener: Listener,
-        place: Place,
-        labels: list[Label],
-        runs: int,
-    ) -> None:
-        super().__init__(self._called)
-        self._adapter, self._geometry, self._listener, self._place = adapter, geometry, listener, place
-        self._labels, self._runs = labels, runs
-        self._rows: list[Attended] = []
-        """Those of the label that is being completed."""
-        self._seen = 0
-
-    def check(self) -> None:
-        """Refuse an attention that did not go through PyTorch's softmax attention, or not as often as it has rows."""
-        if self._seen != len(self._labels) * self._runs:
-            raise UnsupportedModel(
-                f"the self-attention of layer {self._place.layer} showed {self._seen} of "
-                f"{len(self._labels) * self._runs} rows; "
-                "pattern needs PyTorch's scaled_dot_product_attention: set the attention backend to native"
-            )
-
-    def _called(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> None:
-        rows, tokens = query.shape[0], query.shape[2]
-        if is_causal or key.shape[2] != tokens:
-            raise UnsupportedModel(f"the self-attention of layer {self._place.layer} is causal or has other keys")
-        index = torch.arange(rows * tokens).view(rows, tokens, 1)
-        at_bfyx = self._adapter.tokens(index, self._geometry, self._place)[..., 0]
-        if not self._adapter.joint and at_bfyx.numel() < index.numel():
-            raise UnsupportedModel(f"the self-attention of layer {self._place.layer} has keys that are no video tokens")
-        mask = None if attn_mask is None else attn_mask[(None,) * (4 - attn_mask.ndim)]
-        for at_fyx in at_bfyx:
-            label = self._labels[self._seen // self._runs]
-            self._seen += 1
-            if self._listener.wants(self._place.site, label):
-                used = query.shape[-1] ** -0.5 if scale is None else scale
-                self._rows.append(Attended(query, key, mask, used, at_fyx))
-                if len(self._rows) == self._runs:
-                    self._listener.layer(self._place.site, label, tuple(self._rows))
-                    self._rows = []
+        return result if values is None else self.latents.handed_on(result, values, self._frames[:-1], self._called)

@@ -22,7 +22,7 @@ from interp import intervening, noise
 from interp.errors import InterpError
 from interp.interventions import Donor, Need
 from interp.interventions._base import LATENT
-from interp.observer import Start
+from interp.listeners import Start
 from interp.planning import ArrayPlan, Plan, plan
 from interp.stream import Sink, to_numpy
 from store import CaptureItem, Run, dims
@@ -50,10 +50,10 @@ def prefixes(model: Model, runs: Sequence[Run], wanted: Plan, acts: store.Activa
             begins.setdefault((first, entry.run.capture.canonical()), []).append(number)
     for (first, _), numbers in begins.items():
         chosen = [parents[id] for number in numbers if (id := runs[number].parent_id) is not None]
-        ids = list(dict.fromkeys(entry.run.id for entry in chosen))
+        ids = list(dict.fromkeys(entry.id for entry in chosen))
         latents = acts.load(LATENT, "full", runs=ids, step=first, lazy=False)
         for number, entry in zip(numbers, chosen, strict=True):
-            latent = torch.from_numpy(latents.isel({dims.RUN: ids.index(entry.run.id)}).to_numpy()).to(held_in)
+            latent = torch.from_numpy(latents.isel({dims.RUN: ids.index(entry.id)}).to_numpy()).to(held_in)
             steps = tuple(info for info in entry.steps if info.step < first)
             found[number] = Prefix(entry.run, Start(first, latent[None], steps))
     return found

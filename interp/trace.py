@@ -26,7 +26,8 @@ from nnsight.intervention.interleaver import Mediator
 from interp import noise
 from interp.adapters import ModelAdapter
 from interp.geometry import Geometry
-from interp.observer import Editor, Listener, Observer, Start
+from interp.listeners import Editor, Listener, Start
+from interp.observer import Observer
 from interp.sites import LayerSite
 from store.records import SamplerSettings, StepInfo
 
@@ -196,7 +197,7 @@ def _drawn(adapter: ModelAdapter, observer: Observer) -> Callable[..., Any]:
 
     @wraps(drawn_by)
     def both(*args: Any, **kwargs: Any) -> Any:
-        return observer.drawn(adapter.prepare(drawn_by, *args, **kwargs))
+        return observer.latents.drawn(adapter.prepare(drawn_by, *args, **kwargs))
 
     return both
 

@@ -1,10 +1,11 @@
-"""One self-contained HTML page about results: it opens from a disk, without a network, and computes nothing.
+"""An HTML page about results, in one file or with its videos beside it: it opens from a disk, without a network.
 
 To draw a new kind of result, write one file here with a function that carries `@draws(name, place=…)`, and
 import it below.
 """
 
 from reports import (
+    attribution,
     behaviours,
     channels,
     correspondence,
@@ -14,6 +15,7 @@ from reports import (
     features,
     gains,
     motion_heads,
+    noise,
     numbers,
     probes,
     propagation,
@@ -21,14 +23,18 @@ from reports import (
     token_pca,
     trajectory,
 )
-from reports._page import QUERIES, render, write
+from reports._comparison import group_name
+from reports._index_page import pages_beside, render_index, write_index
+from reports._page import QUERIES, Mode, render, write
 from reports.errors import CannotWrite, NothingToReport, ReportError
 
 __all__ = [
     "QUERIES",
     "CannotWrite",
+    "Mode",
     "NothingToReport",
     "ReportError",
+    "attribution",
     "behaviours",
     "channels",
     "correspondence",
@@ -37,13 +43,18 @@ __all__ = [
     "exploration",
     "features",
     "gains",
+    "group_name",
     "motion_heads",
+    "noise",
     "numbers",
+    "pages_beside",
     "probes",
     "propagation",
     "render",
+    "render_index",
     "similarity",
     "token_pca",
     "trajectory",
     "write",
+    "write_index",
 ]

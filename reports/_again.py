@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Final, NamedTuple
-from urllib.parse import quote
+
+import pandas as pd
 
 from analyses import Result
+from reports._beside import Place
 
-CSV_BYTES: Final = 200_000
-"""A table that is larger is left to the Python beside it."""
-_SAFE: Final = " ,-.:;()=/"
-"""Characters of a table that a `data:` address takes as they are."""
+MOST_CELLS: Final = 2_000_000
+"""A table with more rows is left to the Python beside it."""
+SHORT: Final = 50_000
+"""Rows up to which a table is tried as text, which every program opens."""
 
 
 class Table(NamedTuple):
@@ -19,24 +22,39 @@ class Table(NamedTuple):
 
     name: str
     uri: str
-    """`data:` address of its CSV; empty where that is too large for a page."""
+    """Where it is to be had; empty where it is too large for a page."""
 
 
-def tables(result: Result, quantities: Sequence[str]) -> tuple[Table, ...]:
-    """The quantities as CSV, a row a cell, with the ends of their intervals beside them."""
-    return tuple(Table(f"{name}.csv", _csv(result, name)) for name in quantities if name in result.to_dataset())
+def tables(result: Result, quantities: Sequence[str], place: Place) -> tuple[Table, ...]:
+    """The quantities beside the ends of their intervals, a row a cell: CSV, or Parquet where they are many."""
+    return tuple(_table(result, name, place) for name in quantities if name in result.to_dataset())
 
 
-def _csv(result: Result, name: str) -> str:
-    if result.to_dataset()[name].size > CSV_BYTES // 4:
-        return ""
+def _table(result: Result, name: str, place: Place) -> Table:
+    cells = result.to_dataset()[name].size
+    if cells <= MOST_CELLS:
+        frame = _frame(result, name)
+        if cells <= SHORT:
+            text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+            if len(text) <= place.table_bytes:
+                return Table(f"{name}.csv", place.table(name, "csv", text))
+        packed = _parquet(frame)
+        if len(packed) <= place.table_bytes:
+            return Table(f"{name}.parquet", place.table(name, "parquet", packed))
+    return Table(name, "")
+
+
+def _frame(result: Result, name: str) -> pd.DataFrame:
+    """Labels, then values: a dataset has its labels in any order; the same inputs shall give the same bytes."""
     frame = result.to_dataframe(name)
-    # A dataset has its labels in any order; the same inputs shall give the same bytes.
     values = [column for column in (name, f"{name}_low", f"{name}_high") if column in frame]
-    frame = frame[[*sorted(set(map(str, frame.columns)) - set(values)), *values]]
-    text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    uri = f"data:text/csv;charset=utf-8,{quote(text, safe=_SAFE)}"
-    return uri if len(uri) <= CSV_BYTES else ""
+    return frame.reindex(columns=[*sorted(set(map(str, frame.columns)) - set(values)), *values])
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    data = io.BytesIO()
+    frame.to_parquet(data, engine="pyarrow", compression="zstd", index=False)
+    return data.getvalue()
 
 
 def python(result: Result, quantities: Sequence[str]) -> str:

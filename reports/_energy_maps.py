@@ -7,10 +7,11 @@ from typing import Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from reports._colours import coloured, palette
 from reports._media import Sheet, evenly, map_sheet, picture
-from reports._section import Axis, Context, Film, Grid, Group, Pane, Readout, Under
+from reports._section import Axis, Context, Film, Grid, Group, Pane, Readout, Still, Under
 from reports._words import some, typical
 from store import dims
 
@@ -49,10 +50,11 @@ def film(data: xr.Dataset, context: Context, salt: str, *, grid: Grid | None = N
     means |= {f"{kind.capitalize()} energy, {some(n, 'sample')}": f"maps_{kind}" for kind in kinds}
     for row in [*means, *samples]:
         maps = chosen[means[row]] if row in means else chosen["sample_maps"].sel(map_sample=row)
-        sheet, scales = _sheet(maps)
+        cells, scales = _cells(maps)
+        sheet = map_sheet(cells, palette())
         if not context.afford(sheet.nbytes):
             break
-        panes = _panes(chosen, len(sheets), scales)
+        panes = _panes(chosen, len(sheets), cells, scales)
         if row not in means:
             panes = _over_x0(panes, data, chosen, context, sample=row, steps=_kept(data, axes[0]))
         groups.append(Group("", row, None, panes) if row in means else _group(context, row, panes))
@@ -75,21 +77,24 @@ def film(data: xr.Dataset, context: Context, salt: str, *, grid: Grid | None = N
         pixelated=True,
         rows=True,
         grid=grid,
+        quantities=("maps", *(f"maps_{kind}" for kind in kinds), "sample_maps"),
         left_out=_left_out(data, frames=len(frames), layers=len(layers), samples=max(0, len(sheets) - len(means))),
     )
 
 
-def _sheet(maps: xr.DataArray) -> tuple[Sheet, list[list[str]]]:
-    """Steps and their layers down, frames across; and the words of each map's scale, `[row][column]`."""
+def _cells(maps: xr.DataArray) -> tuple[NDArray[np.uint8], list[list[str]]]:
+    """Palette positions, steps and their layers down, frames across; and the words of each map's scale."""
     values = maps.transpose("map_step", dims.LAYER, dims.FRAME, dims.Y, dims.X).to_numpy()
     shown = [[coloured(cell) for cell in row] for row in values.reshape(-1, *values.shape[2:])]
-    sheet = map_sheet(np.array([[places for places, _ in row] for row in shown]), palette())
-    return sheet, [[words for _, words in row] for row in shown]
+    return np.array([[places for places, _ in row] for row in shown]), [[words for _, words in row] for row in shown]
 
 
-def _panes(chosen: xr.Dataset, sheet: int, scales: list[list[str]]) -> tuple[Pane, ...]:
+def _panes(chosen: xr.Dataset, sheet: int, cells: NDArray[np.uint8], scales: list[list[str]]) -> tuple[Pane, ...]:
     labels = [f"layer {layer}" for layer in chosen[dims.LAYER].to_numpy()]
     middle = chosen.sizes["map_step"] // 2 * len(labels)
+    posters = [int(at) for at in evenly(len(labels), POSTERS)]
+    kept = cells[[middle + at for at in [*posters, len(labels) // 2]]]
+    told = tuple(labels[at] for at in posters)
     return tuple(
         Pane(
             sheet=sheet,
@@ -97,8 +102,8 @@ def _panes(chosen: xr.Dataset, sheet: int, scales: list[list[str]]) -> tuple[Pan
             column=column,
             title=f"frame {int(frame)}",
             alt=f"energy of the tokens of latent frame {int(frame)}",
+            still=Still(map_sheet(kept[None, :, column], palette()), told, len(posters)),
             readouts=(Readout("", tuple(row[column] for row in scales), axis=None),),
-            poster=tuple((middle + int(at), column, labels[at]) for at in evenly(len(labels), POSTERS)),
         )
         for column, frame in enumerate(chosen[dims.FRAME].to_numpy())
     )
@@ -112,7 +117,7 @@ def _group(context: Context, sample: str, panes: tuple[Pane, ...]) -> Group:
 def _axes(data: xr.Dataset, chosen: xr.Dataset, grid: Grid | None) -> tuple[Axis, Axis]:
     kept = tuple(map(int, data["map_step"].to_numpy())), tuple(map(int, chosen[dims.LAYER].to_numpy()))
     steps, layers = kept if grid is None else (grid.steps, grid.layers)
-    sigmas = data["sigma"].reindex(step=list(steps)).to_numpy()
+    sigmas = data["sigma"].reset_coords(drop=True).reindex(step=list(steps)).to_numpy()
     names = [
         f"{step} · σ {sigma:.2f}" if np.isfinite(sigma) else f"{step}"
         for step, sigma in zip(steps, sigmas, strict=True)

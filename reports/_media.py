@@ -50,8 +50,13 @@ class Sheet(NamedTuple):
         return len(self.uri)
 
     @property
+    def image(self) -> str:
+        """The declaration that shows it: nothing is decoded before it is in force."""
+        return f"background-image:url({self.uri})"
+
+    @property
     def css(self) -> str:
-        """Declarations that make it the background of an element that shows the cell (`--r`, `--c`)."""
+        """Declarations that cut the cell (`--r`, `--c`) out of it, once it is the background of an element."""
         # A position of 100 % puts the sheet's end at the element's end: so many pitches lie between 0 and there.
         down, right = self.rows - self.height / self.pitch_y, self.columns - self.width / self.pitch_x
         wide, high = self.columns * self.pitch_x / self.width, self.rows * self.pitch_y / self.height
@@ -60,7 +65,7 @@ class Sheet(NamedTuple):
             (self.pitch_x - self.width) // 2 / self.pitch_x,
         )
         return (
-            f"background-image:url({self.uri});background-size:{100 * wide:.6g}% {100 * high:.6g}%;"
+            f"background-size:{100 * wide:.6g}% {100 * high:.6g}%;"
             f"--rn:{down or 1:.6g};--cn:{right or 1:.6g};"
             f"--ro:{above:.6g};--co:{before:.6g};"
             f"aspect-ratio:{self.width}/{self.height}"

@@ -23,6 +23,7 @@ def microscope(context: Context) -> Section | None:
         return None
     grid = Grid(grids) if grids else None
     film = film_of_maps(maps[0].to_dataset().compute(), context, ID, grid=grid) if maps else None
+    film = None if film is None else film._replace(of=maps[0])
     notes: tuple[str, ...] = ()
     if film is None and grid is not None:
         film = _without_maps(grid)

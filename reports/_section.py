@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from analyses import Result
 from reports._figure import Figure
 from reports._media import Sheet
+from reports._words import change
 from store import ActivationStore, Json
 
-MEDIA_BYTES: Final = 8_000_000
-"""What all pictures and videos of a page may weigh together."""
+MEDIA_BYTES: Final = 100_000_000
+"""What all pictures and videos of a report may weigh together, inside its page or beside it."""
 
 
 class Axis(NamedTuple):
@@ -88,6 +89,17 @@ class Under(NamedTuple):
     column: int
 
 
+class Still(NamedTuple):
+    """What is there of a pane before its sheet is decoded, on paper, and without JavaScript."""
+
+    sheet: Sheet
+    """A row of cells."""
+    labels: tuple[str, ...]
+    """Of its first cells, which are shown beside each other."""
+    first: int
+    """The cell at which the page opens."""
+
+
 class Pane(NamedTuple):
     """One moving picture of a film: a sheet, of which it shows one cell."""
 
@@ -99,6 +111,7 @@ class Pane(NamedTuple):
     """Column of the sheet when all sliders are at 0."""
     title: str
     alt: str
+    still: Still
     readouts: tuple[Readout, ...] = ()
     note: str = ""
     strip: tuple[float, ...] = ()
@@ -108,8 +121,6 @@ class Pane(NamedTuple):
     """What is drawn in the place of the bars, where there is more than one number by step."""
     mark: int | None = None
     """Position of the first slider that is marked on the strip."""
-    poster: tuple[tuple[int, int, str], ...] = ()
-    """(row, column, label) of the cells that are shown on paper and without JavaScript."""
     under: Under | None = None
 
 
@@ -197,7 +208,9 @@ class Film(NamedTuple):
     grid: Grid | None = None
     """Chooses among the positions of the two sliders, step and layer."""
     quantities: tuple[str, ...] = ()
-    """Names of what stands under the pictures, in the section's result."""
+    """Names of what stands under the pictures, in its result."""
+    of: Result | None = None
+    """The result that it shows, where that is not its section's."""
 
 
 class Shown(NamedTuple):
@@ -230,6 +243,7 @@ class Context:
         runs: Runs whose films are shown; None for all runs of the result.
         media_bytes: What pictures and videos of the page may weigh together.
         results: All results of the page, so that one section can show what another result says of the same runs.
+        names: What the page calls a result beside others of its analysis, by its id, in the order of the page.
     """
 
     def __init__(
@@ -239,19 +253,33 @@ class Context:
         runs: tuple[str, ...] | None,
         media_bytes: int,
         results: Sequence[Result] = (),
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.acts = acts
         self.runs = runs
         self.media_bytes = media_bytes
         self.results = tuple(results)
+        self.names = dict(names or {})
         self.shown: dict[str, Shown] = {}
         """Runs whose x̂0 a section has drawn."""
         self._left = media_bytes
 
     def of(self, analysis: str) -> tuple[Result, ...]:
-        """Results of `analysis` on the page, those of clean runs first."""
+        """Results of `analysis` on the page, in the order of their names, those of clean runs first."""
         found = [result for result in self.results if result.record.analysis == analysis]
-        return tuple(sorted(found, key=lambda one: bool(self.changes(one))))
+        return tuple(sorted(found, key=lambda one: (self.order(one), bool(self.changes(one)))))
+
+    def order(self, result: Result) -> int:
+        """Where `result` stands among the groups that are compared; behind them, where it belongs to none."""
+        named = list(self.names)
+        return named.index(result.id) if result.id in self.names else len(named)
+
+    def name(self, result: Result) -> str:
+        """What tells `result` from others of its analysis: its group, or what was changed; empty if nothing does."""
+        if result.id in self.names:
+            return self.names[result.id]
+        conditions = {str(self.changes(one)) for one in self.of(result.record.analysis)}
+        return change(self.changes(result)) if len(conditions) > 1 else ""
 
     def changes(self, result: Result) -> tuple[Json, ...]:
         """Interventions of the first run behind `result`; of all its runs, where they are of one condition."""

@@ -16,7 +16,7 @@ from reports._again import python
 from reports._colours import coloured, palette
 from reports._media import map_sheet
 from reports._section import Context, Statistic
-from reports._words import change, typical
+from reports._words import typical
 from store import dims
 
 FIRST: Final = "energy"
@@ -33,10 +33,13 @@ def statistics(context: Context) -> tuple[Statistic, ...]:
     names = dict.fromkeys(result.record.analysis for result in context.results)
     found: list[Statistic] = []
     for analysis in sorted(names, key=lambda name: name != FIRST):
-        several = len(context.of(analysis)) > 1
         for result in context.of(analysis):
-            of = f", {change(context.changes(result))}" if several else ""
-            found += [one for one in _of(result, of) if len(found) < MOST and context.afford(one.nbytes)]
+            name = context.name(result)
+            found += [
+                one
+                for one in _of(result, f", {name}" if name else "")
+                if len(found) < MOST and context.afford(one.nbytes)
+            ]
     return tuple(found[:MOST])
 
 

@@ -11,9 +11,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analyses import Result
+from reports._clock import Clock
 from reports._evidence import by_run, evidence
 from reports._media import MAX_COLUMNS, MAX_ROWS, Sheet, evenly, picture, shrunk, video_sheet
-from reports._section import Axis, Context, Film, Group, Pane, Readout, Shown
+from reports._section import Axis, Context, Film, Group, Pane, Readout, Shown, Still
 from reports._words import change, some
 from store import ActivationStore, dims
 
@@ -21,7 +22,7 @@ LOSSLESS_BYTES: Final = 5_000_000
 """What all videos together may weigh to be shown without loss."""
 SPARE: Final = 0.2
 """Share of the page's limit that the videos leave to other pictures."""
-MAX_RUNS: Final = 24
+MAX_RUNS: Final = 64
 """Runs whose videos are shown at most."""
 POSTERS: Final = 6
 """Steps that are shown on paper and without JavaScript."""
@@ -36,6 +37,9 @@ class _Video(NamedTuple):
 
     run_id: str
     sheet: Sheet
+    posters: Sheet
+    """A few steps of its last frame, in a row."""
+    clock: Clock
 
 
 class _Row(NamedTuple):
@@ -49,7 +53,13 @@ class _Row(NamedTuple):
     data: xr.Dataset
     """That of its result."""
     change: str
-    """Its interventions in words; empty where no run of the film has any."""
+    """What tells its result from the others of the film; empty where there is one."""
+
+    @property
+    def name(self) -> str:
+        """What its pane is called."""
+        seed = f"seed {self.seed}"
+        return f"{seed}, {self.change}" if self.change and self.change != seed else seed
 
 
 def film(result: Result, context: Context, salt: str) -> tuple[Film | None, tuple[str, ...]]:
@@ -64,9 +74,10 @@ def film(result: Result, context: Context, salt: str) -> tuple[Film | None, tupl
     """
     together = context.of("trajectory") or (result,)
     if together[0].id != result.id:
-        return None, (f"Videos of these runs ({change(context.changes(result))}) stand beside the first ones, above.",)
+        name = context.name(result) or change(context.changes(result))
+        return None, (f"Videos of these runs ({name}) stand beside the first ones, above.",)
     rows = _rows_of(together, context)
-    acts, data = context.acts, result.to_dataset()
+    acts = context.acts
     wanted = list(rows)
     having = [run_id for run_id in wanted if _has_pixels(acts, run_id)]
     if not having:
@@ -74,14 +85,15 @@ def film(result: Result, context: Context, salt: str) -> tuple[Film | None, tupl
     first = acts.load("x0_hat", "pixels", runs=having[:1])
     steps = first[dims.STEP].to_numpy()[evenly(first.sizes[dims.STEP], MAX_ROWS)]
     frames = first[dims.FRAME].to_numpy()[evenly(first.sizes[dims.FRAME], MAX_COLUMNS)]
-    videos = _videos(context, having[:MAX_RUNS], steps, frames)
+    videos, apart = _videos(context, having[:MAX_RUNS], Clock(having[0], steps, frames))
     if not videos:
         return None, ("The videos of x̂0 are larger than a page may be; render fewer runs, or a smaller capture.",)
-    groups = _groups(context, rows, videos, steps=steps, columns=len(frames))
+    groups = _groups(context, rows, videos, steps=steps)
     context.shown |= {
-        video.run_id: Shown(f"{salt}-x0-{at}", tuple(map(int, steps)), tuple(map(int, frames)))
+        video.run_id: Shown(f"{salt}-x0-{at}", tuple(map(int, video.clock.steps)), tuple(map(int, video.clock.frames)))
         for at, video in enumerate(videos)
     }
+    data = rows[having[0]].data
     made = Film(
         id=f"{salt}-x0",
         title="x̂0 of each step",
@@ -94,45 +106,50 @@ def film(result: Result, context: Context, salt: str) -> tuple[Film | None, tupl
         caption=_caption(rows, videos, groups, first, frames),
         pixelated=videos[0].sheet.width < 100,
         quantities=("score_by_run", "latent_distance_by_run", "answer_commit_by_run"),
-        left_out=_left_out(wanted, having, videos, first, steps, frames),
+        left_out=_left_out(wanted, having, videos, apart, first, steps, frames),
     )
     return made, ()
 
 
-def _videos(context: Context, run_ids: Sequence[str], steps: NDArray[Any], frames: NDArray[Any]) -> list[_Video]:
-    """As many runs as the page can carry, in their order; a run without these steps and frames is passed over.
+def _videos(context: Context, run_ids: Sequence[str], clock: Clock) -> tuple[list[_Video], int]:
+    """As many runs as the page can carry, in their order, and how many of them cannot follow the clock.
 
     All are shown without loss if the first one is small enough for that.
     """
     spare = int(SPARE * context.media_bytes)
     each = min(LOSSLESS_BYTES, context.media_bytes - spare) / len(run_ids)
     videos: list[_Video] = []
+    apart = 0
     lossless: bool | None = None
     for run_id in run_ids:
         pixels = context.acts.load("x0_hat", "pixels", runs=[run_id]).isel(run=0)
-        if not (np.isin(steps, pixels[dims.STEP]).all() and np.isin(frames, pixels[dims.FRAME]).all()):
+        own = clock.of(context.acts, run_id, pixels)
+        if own is None:
+            apart += 1
             continue
         # A step at a time: the whole of a large video would not fit into memory.
-        chosen = (pixels.sel({dims.STEP: int(step), dims.FRAME: frames}).to_numpy() for step in steps)
+        chosen = (pixels.sel({dims.STEP: int(step), dims.FRAME: own.frames}).to_numpy() for step in own.steps)
         video = np.stack([shrunk(one) for one in chosen])
-        sheet = video_sheet(video, lossless=lossless is not False)
+        sheet = video_sheet(video, lossless=lossless in (None, True))
         if lossless is None:
             lossless = sheet.nbytes <= each
             sheet = sheet if lossless else video_sheet(video, lossless=False)
-        if not context.afford(sheet.nbytes, spare=spare):
+        posters = video_sheet(video[None, evenly(len(own.steps), POSTERS), -1], lossless=not sheet.lossy)
+        if not context.afford(sheet.nbytes + posters.nbytes, spare=spare):
             break
-        videos.append(_Video(run_id, sheet))
-    return videos
+        videos.append(_Video(run_id, sheet, posters, own))
+    return videos, apart
 
 
 def _groups(
-    context: Context, rows: dict[str, _Row], videos: Sequence[_Video], *, steps: NDArray[Any], columns: int
+    context: Context, rows: dict[str, _Row], videos: Sequence[_Video], *, steps: NDArray[Any]
 ) -> tuple[Group, ...]:
     explored = by_run(context)
     by_sample: dict[str, list[Pane]] = {}
     for position, video in enumerate(videos):
         row = rows[video.run_id]
-        pane = _pane(row, position, explored.get(row.run_id), steps=steps, columns=columns)
+        own = None if np.array_equal(video.clock.steps, steps) else context.acts.run(row.run_id).run.settings.steps
+        pane = _pane(row, position, explored.get(row.run_id), video.posters, steps=video.clock.steps, of_steps=own)
         by_sample.setdefault(row.sample_id, []).append(pane)
     groups: list[Group] = []
     for sample_id, panes in by_sample.items():
@@ -142,7 +159,16 @@ def _groups(
     return tuple(groups)
 
 
-def _pane(of: _Row, sheet: int, explored: xr.Dataset | None, *, steps: NDArray[Any], columns: int) -> Pane:
+def _pane(
+    of: _Row,
+    sheet: int,
+    explored: xr.Dataset | None,
+    posters: Sheet,
+    *,
+    steps: NDArray[Any],
+    of_steps: int | None,
+) -> Pane:
+    """`of_steps`: how many steps the run has, where these are not the clock's; it then says at which it is."""
     run = of.data.sel(run=of.run_id)
     rows = _rows(run, steps)
     held = None if explored is None else evidence(explored, of.run_id, steps)
@@ -152,20 +178,22 @@ def _pane(of: _Row, sheet: int, explored: xr.Dataset | None, *, steps: NDArray[A
     mark = int(np.searchsorted(steps, commit)) if math.isfinite(commit) else len(steps)
     readouts = tuple(Readout(name, tuple(_text(value) for value in values)) for name, values in rows.items())
     told = ", ".join(f"{readout.name} {readout.texts[-1]}" for readout in readouts)
-    name = f"seed {of.seed}" + (f", {of.change}" if of.change else "")
+    if of_steps is not None:
+        readouts = (Readout("its step", tuple(f"{step} of {of_steps}" for step in steps)), *readouts)
+    name = of.name
     return Pane(
         sheet=sheet,
         row=0,
         column=0,
         title=name,
         alt=f"x̂0 of {name}; at the last step shown: {told or 'no score'}",
+        still=Still(posters, tuple(f"step {steps[at]}" for at in evenly(len(steps), POSTERS)), posters.columns - 1),
         readouts=readouts if held is None else (held.strongest, *readouts),
         note=f"right answer from step {commit:.0f} on" if math.isfinite(commit) else _why_uncommitted(run),
         strip=tuple(float(value) for value in np.nan_to_num(rows[strip])) if strip else (),
         strip_name=strip,
         curves=None if held is None else held.curves,
         mark=mark if mark < len(steps) else None,
-        poster=tuple((int(row), columns - 1, f"step {steps[row]}") for row in evenly(len(steps), POSTERS)),
     )
 
 
@@ -177,7 +205,7 @@ def _rows(run: xr.Dataset, steps: NDArray[Any]) -> dict[str, NDArray[Any]]:
         rows |= {metric: run["score_by_run"].sel(metric=metric) for metric in metrics}
     if "latent_distance_by_run" in run:
         rows[DISTANCE] = run["latent_distance_by_run"]
-    shown = {name: row.reindex({dims.STEP: steps}).to_numpy() for name, row in rows.items()}
+    shown = {name: row.reset_coords(drop=True).reindex({dims.STEP: steps}).to_numpy() for name, row in rows.items()}
     return {name: values for name, values in shown.items() if np.isfinite(values).any()}
 
 
@@ -193,16 +221,21 @@ def _why_uncommitted(run: xr.Dataset) -> str:
 
 
 def _rows_of(together: Sequence[Result], context: Context) -> dict[str, _Row]:
-    """The runs of all results by their ids; seeds of a sample beside each other, a changed run after its clean one."""
+    """The runs of all results by their ids; seeds of a sample beside each other, a changed run after its clean one.
+
+    Samples of which most results have a run stand first: there is most to compare.
+    """
     rows: list[_Row] = []
-    several = len({str(context.changes(result)) for result in together}) > 1
     for order, result in enumerate(together):
         data = result.to_dataset().compute()
-        name = change(context.changes(result)) if several else ""
+        name = context.name(result)
         told = zip(data["sample_id"].to_numpy(), data["seed"].to_numpy(), data["run"].to_numpy(), strict=True)
         rows += [_Row(str(sample), int(seed), order, str(run), data, name) for sample, seed, run in told]
     chosen = [row for row in rows if context.runs is None or row.run_id in context.runs]
-    return {row.run_id: row for row in sorted(chosen, key=lambda row: row[:4])}
+    orders: dict[str, set[int]] = {}
+    for row in chosen:
+        orders.setdefault(row.sample_id, set()).add(row.order)
+    return {row.run_id: row for row in sorted(chosen, key=lambda row: (-len(orders[row.sample_id]), *row[:4]))}
 
 
 def _has_pixels(acts: ActivationStore, run_id: str) -> bool:
@@ -235,15 +268,20 @@ def _caption(
     curves = " or ".join(dict.fromkeys(pane.curves.name for pane in panes if pane.curves is not None))
     native = f"{first.sizes[dims.X]} × {first.sizes[dims.Y]}"
     shown = f"{videos[0].sheet.width} × {videos[0].sheet.height}"
-    size = f"{native} pixels" if native == shown else f"{native} pixels, shown at {shown}"
+    several = len({(video.sheet.width, video.sheet.height) for video in videos}) > 1
+    size = (
+        "their own size" if several else f"{native} pixels" if native == shown else f"{native} pixels, shown at {shown}"
+    )
     samples = len({rows[video.run_id].sample_id for video in videos})
-    coding = "lossy WebP" if videos[0].sheet.lossy else "lossless WebP"
+    coding = "lossy WebP, to look at and not to measure" if videos[0].sheet.lossy else "lossless WebP"
     text = (
         f"n = {some(samples, 'sample')}, {some(len(videos), 'run')}; {some(len(frames), 'frame')} of {size}; {coding}. "
         "Each run is shown on its own, so no interval."
     )
     text += f" Curves: {curves}, by step." if curves else ""
     text += f" Bars: {bars} of x̂0 by step." if bars else ""
+    if len({tuple(video.clock.steps) for video in videos}) > 1:
+        text += " One clock for runs of different steps: each shows its step of the nearest σ."
     if any(pane.mark is not None for pane in panes):
         text += " ▲: step from which the right answer stays."
     return text
@@ -253,6 +291,7 @@ def _left_out(
     wanted: Sequence[str],
     having: Sequence[str],
     videos: Sequence[_Video],
+    apart: int,
     first: xr.DataArray,
     steps: NDArray[Any],
     frames: NDArray[Any],
@@ -260,8 +299,12 @@ def _left_out(
     left: list[str] = []
     if len(having) < len(wanted):
         left.append(f"{len(wanted) - len(having)} runs that kept no pixels of x̂0")
-    if len(videos) < len(having):
-        left.append(f"{len(having) - len(videos)} of {len(having)} runs (the page's limit; choose runs to see others)")
+    if apart:
+        left.append(f"{some(apart, 'run')} that kept x̂0 at other steps")
+    if len(videos) + apart < len(having):
+        left.append(
+            f"{len(having) - len(videos) - apart} of {len(having)} runs (the page's limit; choose runs to see others)"
+        )
     for dim, shown in ((dims.STEP, steps), (dims.FRAME, frames)):
         if len(shown) < first.sizes[dim]:
             left.append(f"{first.sizes[dim] - len(shown)} of {first.sizes[dim]} {dim}s, evenly")

@@ -141,7 +141,8 @@ def _likeness(data: xr.Dataset, salt: str) -> Figure:
         quantities=("likeness", "gaussian_likeness"),
         title="Which come back from other samples",
         caption=f"Largest cosine of each feature with one of the other half's dictionary, beside the same of two "
-        f"dictionaries of Gaussian tokens of equal covariance; no interval. From 0.7 on it is the same feature: "
+        f"dictionaries of Gaussian tokens of equal covariance; n = {some(len(found), 'feature')}, each alone, so no "
+        f"interval. From 0.7 on it is the same feature: "
         f"{100 * told['stable']:.0f} % against {100 * told['gaussian_stable']:.0f} %; {100 * told['dead']:.0f} % are "
         "dead.",
         alt=f"Two falling curves: median {np.median(found):.2f} against {np.median(none):.2f} for Gaussian tokens.",

@@ -114,7 +114,8 @@ def _cost(data: xr.Dataset, salt: str) -> Figure:
         svg=to_svg(figure, salt=f"{salt}-cost"),
         quantities=("seconds",),
         title="What a video costs",
-        caption=f"Mean over the runs as they were made, capture and decoding included; no interval. "
+        caption=f"Mean over the runs of n = {int(data['score'].attrs['n'])} samples as they were made, capture and "
+        "decoding included; no interval. "
         f"{float(data['forwards'][0]):.0f} forwards at any number of frames.",
         alt=f"Line chart. {told}.",
     )

@@ -19,7 +19,7 @@ from reports._figure import (
     whiskers,
 )
 from reports._section import Context, Section, draws
-from reports._words import extremes, quantity_with_interval
+from reports._words import extremes, quantity_with_interval, typical
 from store import dims
 
 INJECTED = "injected"
@@ -73,7 +73,7 @@ def _map(quantity: xr.DataArray, switches: list[int], noise: str, salt: str) -> 
         svg=to_svg(figure, salt=salt),
         quantities=(str(quantity.name),),
         title=f"Dissimilarity after {noise} noise; {rows}",
-        caption=f"Mean over layers {layers} of 1 - debiased linear CKA.{switched}",
+        caption=f"1 - debiased linear CKA. {typical(quantity, over=f'layers {layers}')}{switched}",
         alt=f"Colour map: {extremes(drawn, rows=INJECTED, columns=dims.STEP)}.",
     )
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
-from reports import _page
+from reports import _beside, _page
 
 FLOORS: Final = ("still", "noise", "grey", "wrong", "jump")
 """What is scored for comparison: the first frame throughout; noise; grey; a wrong answer; a jump cut to the end."""
@@ -81,8 +81,8 @@ def write(page: Page, folder: Path, *, made: datetime | None = None) -> Path:
         CannotWrite: if the folder does not take the files.
     """
     when = (made or datetime.now(UTC)).isoformat(timespec="seconds")
-    _page.put(folder / "index.md", markdown(page))
-    return _page.put(folder / "index.html", render(page, when=when))
+    _beside.put(folder / "index.md", markdown(page), {})
+    return _beside.put(folder / "index.html", render(page, when=when), {})
 
 
 def render(page: Page, *, when: str) -> str:

@@ -47,17 +47,19 @@ def _runs(data: xr.Dataset, salt: str) -> Figure:
     samples = [str(one) for one in own["map_sample"].to_numpy()]
     known = list(dict.fromkeys(samples))
     names = [f"sample {known.index(one) + 1}\nrun {samples[:at].count(one) + 1}" for at, one in enumerate(samples)]
-    return _gallery(own, "map_run", names, f"{salt}-runs", title=f"Layer {layer}: samples and seeds")
+    told = f"n = {some(len(known), 'sample')}, {some(len(names), 'run')}, each alone, so no interval."
+    return _gallery(own, "map_run", names, f"{salt}-runs", title=f"Layer {layer}: samples and seeds", told=told)
 
 
 def _layers(data: xr.Dataset, salt: str) -> Figure:
     shown = evenly(data.sizes[dims.LAYER], LAYERS)
     own = data["colour"].isel(map_run=0).isel({dims.LAYER: shown})
     names = [f"layer {int(one)}" for one in own[dims.LAYER].to_numpy()]
-    return _gallery(own, dims.LAYER, names, f"{salt}-layers", title="First run: layers, each with its own basis")
+    title, told = "First run: layers, each with its own basis", "n = 1 run, so no interval."
+    return _gallery(own, dims.LAYER, names, f"{salt}-layers", title=title, told=told)
 
 
-def _gallery(own: xr.DataArray, rows: str, names: list[str], salt: str, *, title: str) -> Figure:
+def _gallery(own: xr.DataArray, rows: str, names: list[str], salt: str, *, title: str, told: str) -> Figure:
     """A row for each run or layer, a column a step, one latent frame in the middle."""
     frame = int(own[dims.FRAME][own.sizes[dims.FRAME] // 2])
     picked = own.sel({dims.FRAME: frame}).transpose(rows, "map_step", dims.Y, dims.X, "component").to_numpy()
@@ -75,7 +77,7 @@ def _gallery(own: xr.DataArray, rows: str, names: list[str], salt: str, *, title
         svg=to_svg(figure, salt=salt),
         quantities=("colour",),
         title=title,
-        caption=f"Latent frame {frame}; {some(len(names), 'row')}, each a single run, so no interval.",
+        caption=f"Latent frame {frame}; {told}",
         alt=f"Pictures of tokens as colours: {', '.join(name.replace(chr(10), ' ') for name in names)}.",
     )
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from stepscope_commands._experimenting import experiment
 from stepscope_commands._options import (
     Batch,
     Device,
@@ -29,13 +28,9 @@ from stepscope_commands._options import (
 from stepscope_commands._results import print_result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import interp
     import store
-    from analyses.experiments import Arm, Experiment
-    from analyses.experiments._base import Given
-    from interp.conditions import Condition
+    from analyses.experiments import Experiment
 
 
 @Parameter(name="*")
@@ -65,53 +60,19 @@ class Generation:
 
 
 def conduct(asked: Experiment, of: Generation, *, json_: bool) -> None:
-    """Plan an experiment, say what it costs, make its runs, compare them."""
+    """Plan an experiment, say what it costs, make its runs, compare them, and print what came of it."""
     import interp
-    import store
-    from analyses.experiments import Frame
-    from analyses.experiments.attribution import TOKENS
-    from interp import attribution, batching, conditions, executors, experimenting
+    from interp import batching, executors
 
     samples = _samples(asked, of)
     executors.check(of.executor)
     batching.check(of.batch)
     model = _model(of)
     settings = model.settings(steps=of.steps, guidance=of.guidance, height=of.height, width=of.width, frames=of.frames)
-    seeds = interp.numbers(of.seeds)
-    frame = Frame(**experimenting.shape(model, settings), seeds=tuple(seeds))
-    arms = asked.plan(frame)
-    variants = {arm.variant: conditions.variant_of(model, arm.variant) for arm in arms if arm.variant}
-    clean, child = asked.keeps(frame)
-    acts = store.open(of.into, mode="a")
-    kept: Any = {"clean": clean, "child": child, "into": acts}
-    programme = partial(
-        experimenting.programme, model, samples, **kept, seeds=seeds, settings=settings, variants=variants
-    )
-    how: Any = {"executor": of.executor, "batch": of.batch, "progress": True, "variants": variants}
-    make = partial(experimenting.conduct, model, into=acts, **how)
-    first = programme(arms=[])
-    given = asked.given(acts, first.clean.runs, frame)
-    todo = programme(arms=_conditions(arms, given))
-    sys.stderr.write(f"{todo}; sampled with {settings.scheduler}\n")
-    pairs = [attribution.Asked(*one) for one in asked.sought(first.clean.runs, frame)]
-    beside = attribution.programme(model, pairs, into=acts, analysis=TOKENS)
-    if pairs:
-        sys.stderr.write(f"{beside}\n")
-    if beside.missing and of.executor != "local":  # the weights that this process holds are only compared
-        raise interp.BadInput(f"gradients are taken in one process, not by {of.executor}; ask for --executor local")
-    if of.batch > 1:
-        calls = experimenting.calls(model, todo, batch=of.batch)
-        sys.stderr.write(f"{batching.told(model, len(todo.missing), size=of.batch, calls=calls)}\n")
-    if of.dry_run:
-        return
-    if given is not None and first.missing:  # who donates to whom may depend on how clean runs end
-        make(first)
-        given = asked.given(acts, first.clean.runs, frame)
-        assert given is not None
-        todo = programme(arms=_conditions(arms, given))
-    make(todo)
-    attribution.conduct(model, beside, into=acts, progress=True)
-    print_result(asked.compare(acts, runs=todo.run_ids), json_=json_, rule=asked.rule)
+    made_of: dict[str, Any] = {"into": of.into, "seeds": interp.numbers(of.seeds), "settings": settings}
+    made_by: dict[str, Any] = {"executor": of.executor, "batch": of.batch, "progress": True, "dry_run": of.dry_run}
+    if result := experiment(asked, model, samples, **made_of, **made_by):
+        print_result(result, json_=json_, rule=asked.rule)
 
 
 def _samples(asked: Experiment, of: Generation) -> list[store.Sample]:
@@ -158,15 +119,3 @@ def student_of(model: str, named: str | None) -> str:
     """The distilled model that stands beside a model: what is named, or tinywan's own; empty for none."""
     own = "tinywan-few-step" if model == "tinywan" else ""
     return own if named is None else "" if named == "none" else named
-
-
-def _conditions(arms: Sequence[Arm], given: Given | None) -> list[Condition]:
-    """Arms as `interp` takes them."""
-    from interp import conditions
-
-    return [
-        conditions.Condition(
-            arm.interventions if given is None else partial(given, arm), arm.settings, arm.variant, arm.seeds
-        )
-        for arm in arms
-    ]

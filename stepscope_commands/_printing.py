@@ -13,6 +13,11 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def tell(text: str) -> None:
+    """Print a line on standard error, beside what a command answers."""
+    sys.stderr.write(text + "\n")
+
+
 def fail(text: str, *, code: int = 2) -> NoReturn:
     """End with one line on standard error.
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from stepscope_commands._printing import print_json, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import analyses
+    import reports
     import store
 
 MOST_CHANGES = 4
@@ -39,9 +41,18 @@ def print_result(result: analyses.Result, *, json_: bool, rule: str = "") -> Non
 
 
 def write_report(
-    acts: store.ActivationStore, out: Path, *, runs: tuple[str, ...] | None = None, where: str | None = None
+    acts: store.ActivationStore,
+    out: Path,
+    *,
+    runs: tuple[str, ...] | None = None,
+    where: str | None = None,
+    told: Callable[[str], None] = say,
+    mode: reports.Mode = "single",
 ) -> Path:
-    """Every analysis that the chosen runs allow, the stored results of experiments, and the page about them."""
+    """Every analysis that the chosen runs allow, the stored results of experiments, and the page about them.
+
+    `told` gets a line for each analysis.
+    """
     import analyses
     import reports
     from analyses import experiments
@@ -55,9 +66,9 @@ def write_report(
             results.append(analyses.run(name, acts, runs=runs, where=where))
         except (analyses.NoRuns, analyses.UnknownProbeLabel, *mixed) as error:  # it needs what these runs did not keep
             refused.append(error)
-            say(f"{name}: left out. {error}")
+            told(f"{name}: left out. {error}")
         else:
-            say(f"{name}: {results[-1].record.finding}")
+            told(f"{name}: {results[-1].record.finding}")
     shown = results[0].record.run_ids if results else ()
     if not (stored or runs or where):
         changed = _changed(acts)
@@ -66,7 +77,7 @@ def write_report(
     results += stored
     if not results:
         raise refused[0]
-    return reports.write(acts, out, results=results, runs=shown or results[0].record.run_ids)
+    return reports.write(acts, out, results=results, runs=shown or results[0].record.run_ids, mode=mode)
 
 
 def _changed(acts: store.ActivationStore) -> list[analyses.Result]:

@@ -67,7 +67,7 @@ def capture(
     ] = None,
     scheduler: Annotated[
         Literal["euler"] | None,
-        Parameter(help="euler: flow matching without a solver's memory, for runs whose x_s is changed."),
+        Parameter(help="euler: no solver's memory, for runs whose x_s is changed (of CogVideoX, DDIM)."),
     ] = None,
     steps: Steps = None,
     guidance: Guidance = None,

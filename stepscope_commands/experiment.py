@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import App, Parameter
 
@@ -13,6 +14,8 @@ from stepscope_commands._version import version
 
 if TYPE_CHECKING:
     from analyses.experiments import Patch
+
+P = TypeVar("P", bound="Patch")
 
 app = App(name="experiment", version=version)
 
@@ -153,6 +156,9 @@ def attribution(
     ] = None,
     layer_blocks: LayerBlocks = 4,
     windows: Windows = None,
+    points: Annotated[
+        int, Parameter(help="Points between both runs' states at which gradients are taken; 0: at the run's own.")
+    ] = 0,
     keep: Keep = True,
     json_: Json = False,
 ) -> None:
@@ -161,7 +167,7 @@ def attribution(
 
     kind = experiments.Attribution
     asked = _patching(kind, site=site, part=part, layer_blocks=layer_blocks, windows=windows, keep=keep)
-    conduct(asked, of, json_=json_)
+    conduct(replace(asked, points=points), of, json_=json_)
 
 
 @app.command
@@ -239,14 +245,14 @@ def early_selection(
 
 
 def _patching(
-    kind: type[Patch],
+    kind: type[P],
     *,
     site: list[str] | None,
     part: list[str] | None,
     layer_blocks: int,
     windows: str | None,
     keep: bool,
-) -> Patch:
+) -> P:
     """`patch`, or what has its arms."""
     return kind(
         sites=kind.sites if site is None else tuple(site),

@@ -1,12 +1,14 @@
-"""`stepscope report`: one HTML file about the runs of a store."""
+"""`stepscope report`: an HTML page about the runs of a store."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from stepscope_commands._comparing import write_comparison
+from stepscope_commands._listing import MANY, is_large, write_listing
 from stepscope_commands._options import Store, Where
 from stepscope_commands._printing import say
 from stepscope_commands._results import kept, write_report
@@ -17,6 +19,46 @@ def report(
     store: Store,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="The HTML file to write.")],
     where: Where = None,
+    by: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="Compare groups of runs, parted by this column of the view `runs` or `samples`: model, seed, "
+            "interventions, …; repeatable.",
+        ),
+    ] = (),
+    index: Annotated[
+        bool | None,
+        Parameter(
+            help="Only list the runs, with thumbnails, to search and to sort; no analysis is run. "
+            f"Without either, a choice of more than {MANY} runs is listed.",
+        ),
+    ] = None,
+    pages: Annotated[
+        bool,
+        Parameter(negative="", help="List the runs, and make a page for each that has none yet, in a folder beside."),
+    ] = False,
+    mode: Annotated[
+        Literal["single", "folder"],
+        Parameter(
+            help="single: everything in one file, a folder all the same above 50 MB. folder: videos and tables as "
+            "files in OUT_files beside the page."
+        ),
+    ] = "single",
 ) -> None:
-    """Write one HTML file about the runs of a store; it works offline."""
-    say(str(write_report(kept(store), out, where=where)))
+    """Write an HTML page about the runs of a store; it works offline."""
+    acts = kept(store)
+    if by:
+        say(str(write_comparison(acts, out, by=by, where=where, mode=mode)))
+        return
+    listed = index or pages
+    if index is None and not pages and is_large(acts, where=where):
+        listed = True
+        say(
+            f"More than {MANY} runs are many for one page, so it lists them: --where chooses runs for a report, "
+            "--no-index makes one of all."
+        )
+    if listed:
+        say(str(write_listing(acts, out, where=where, pages=pages)))
+    else:
+        say(str(write_report(acts, out, where=where, mode=mode)))

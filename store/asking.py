@@ -248,7 +248,7 @@ class Asking:
         holding = [
             source for source, entry in zip(sources, entries, strict=True) if (site, reduction) in _arrays(entry)
         ]
-        without = [entry.run.id for entry in entries if (site, reduction) not in _arrays(entry)]
+        without = [entry.id for entry in entries if (site, reduction) not in _arrays(entry)]
         if not holding or (named and without):
             there = sorted({"/".join(name) for entry in entries for name in _arrays(entry)})
             raise UnknownArray(f"{site}/{reduction} is not in {_some(without)}; there is {', '.join(there) or 'none'}")

@@ -64,7 +64,7 @@ class Part:
         along = [places.tolist() if self.meta.is_cell(axis) else [0] for axis, places in enumerate(self.positions)]
         wanted = [self.meta.file(place) for place in itertools.product(*along)]
         if unlisted := [file for file in wanted if file not in self.sizes]:
-            raise DamagedArray(f"the manifest of run {self.entry.run.id} does not list {self.folder / unlisted[0]}")
+            raise DamagedArray(f"the manifest of run {self.entry.id} does not list {self.folder / unlisted[0]}")
         files.check_all(self.folder, {file: self.sizes[file] for file in wanted})
         if self.scale is not None:
             self.scale.check_files()

@@ -100,6 +100,8 @@ Files = dict[str, tuple[int, str]]
 class RunEntry(NamedTuple):
     """Everything that the store knows of one run, its arrays' values excepted."""
 
+    id: str
+    """That of `run`, kept: to make it again takes a hash of all that decides the numbers."""
     run: Run
     provenance: Provenance
     steps: tuple[StepInfo, ...]
@@ -238,8 +240,10 @@ def read_run(path: Location, root: Location) -> RunEntry:
     """
     row = _read(path, "runs")
     with _validated(path):
+        run = Run.model_validate_json(row["record"])
         return RunEntry(
-            run=Run.model_validate_json(row["record"]),
+            id=run.id,
+            run=run,
             provenance=Provenance.model_validate_json(row["provenance"]),
             steps=tuple(StepInfo.model_validate(step) for step in row["trajectory"]),
             arrays=tuple(

@@ -12,7 +12,7 @@ import xarray as xr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
-from store import dims, threads
+from store import dims, stacked_labels, threads
 from store.coordinates import Coordinate
 from store.errors import RaggedRuns
 from store.loading import MISSING, Part
@@ -81,23 +81,14 @@ def stack(
     runs, first = LazyRuns(parts), parts[0]
     values = _lazy(runs, f"{site}-{reduction}") if lazily else read(runs)
     names = (dims.RUN, *first.meta.dims)
-    names, values = _without(scalars, names, values)
+    names, values = stacked_labels.without(scalars, names, values)
     return xr.DataArray(
         values,
         dims=names,
-        coords={name: _without(scalars, *coord) for name, coord in _coords(parts).items()},
+        coords=stacked_labels.of(parts, scalars),
         name=reduction,
         attrs={**first.meta.attributes, "site": site, "reduction": reduction},
     )
-
-
-def _without(scalars: Collection[str], names: tuple[str, ...], values: Any) -> tuple[tuple[str, ...], Any]:
-    """Names and values without the axes of which one label was asked."""
-    alone = [name in scalars for name in names]
-    if not any(alone):
-        return names, values
-    kept = tuple(name for name, one in zip(names, alone, strict=True) if not one)
-    return kept, values[tuple(0 if one else slice(None) for one in alone)]
 
 
 def _lazy(runs: LazyRuns, name: str) -> dask.array.Array:
@@ -130,25 +121,6 @@ def _chunks(part: Part, lazy: LazyRuns) -> tuple[int, ...]:
             others = int(np.prod(sizes)) // max(1, sizes[axis]) * lazy.dtype.itemsize
             sizes[axis] = min(size, max(1, CHUNK // max(1, others)))
     return (1, *sizes)
-
-
-def _coords(parts: Sequence[Part]) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
-    runs = [part.entry.run for part in parts]
-    coords: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {
-        dims.RUN: ((dims.RUN,), np.array([run.id for run in runs])),
-        "sample_id": ((dims.RUN,), np.array([run.sample_id for run in runs])),
-        "seed": ((dims.RUN,), np.array([run.seed for run in runs])),
-    }
-    for name, (dim, values) in parts[0].coords.items():
-        if all(name in part.coords for part in parts):
-            each = [part.coords[name].values for part in parts]
-            alike = all(_same(values, other) for other in each)
-            coords[name] = ((dim,), values) if alike else ((dims.RUN, dim), np.stack(each))
-    return coords
-
-
-def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    return np.array_equal(one, other, equal_nan=one.dtype.kind == other.dtype.kind == "f")
 
 
 def _padded(parts: Sequence[Part], name: str) -> list[Part]:
@@ -213,7 +185,7 @@ def _check_alike(parts: Sequence[Part], name: str) -> None:
     groups: dict[tuple[tuple[str, tuple[Any, ...]], ...], list[str]] = {}
     for part in parts:
         labels = [(dim, tuple(_labels(part, axis))) for axis, dim in enumerate(part.meta.dims)]
-        groups.setdefault(tuple(labels), []).append(part.entry.run.id)
+        groups.setdefault(tuple(labels), []).append(part.entry.id)
     if len(groups) > 1:
         common = set(next(iter(groups))).intersection(*groups)
         told = "; ".join(_tell([axis for axis in axes if axis not in common], ids) for axes, ids in groups.items())

@@ -171,7 +171,7 @@ def _chunk_frame(table: Table, part: Part) -> pl.DataFrame:
     alone = [part.meta.is_cell(axis) or part.meta.is_split(axis) for axis in range(len(table.axes))]
     sizes = [size if one else 1 for one, size in zip(alone, part.shape, strict=False)]
     places = np.indices(sizes).reshape(len(sizes), -1)
-    columns: dict[str, Any] = {"run_id": np.full(places.shape[1], part.entry.run.id)}
+    columns: dict[str, Any] = {"run_id": np.full(places.shape[1], part.entry.id)}
     for axis, name in enumerate(table.axes):
         columns[f"@{name}"] = places[axis] if alone[axis] else np.full(places.shape[1], -1)
         if alone[axis]:
@@ -189,7 +189,7 @@ def _token_frame(table: Table, part: Part, grid: NDArray[np.intp], places: Seque
     """One row a token of one chunk."""
     along = [np.arange(size) if at < 0 else np.array([at]) for at, size in zip(places, grid.shape, strict=True)]
     numbers = np.meshgrid(*along, indexing="ij")
-    columns: dict[str, Any] = {"run_id": np.full(numbers[0].size, part.entry.run.id)}
+    columns: dict[str, Any] = {"run_id": np.full(numbers[0].size, part.entry.id)}
     for axis, name in enumerate(table.axes):
         columns[name] = _labels(part, axis)[numbers[axis].ravel()]
     columns[""] = grid[np.ix_(*along)].ravel()

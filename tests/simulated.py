@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from analyses.experiments._paired import tails
+
 
 def curve(*rates: float, n: int = 200, seed: int = 0) -> np.ndarray:
     """Samples that are right at these rates, paired as far as they can be: what fails at a rate fails below it."""
@@ -22,7 +24,8 @@ class Quick:
 
     def ends(self, values: np.ndarray) -> np.ndarray:
         """Lower and upper ends `[2, experiment]` for values `[experiment, n]`."""
-        return np.percentile(values @ self._weights, [2.5, 97.5], axis=1)
+        tail = 100 * tails(self.n)
+        return np.percentile(values @ self._weights, [tail, 100 - tail], axis=1)
 
     def p(self, values: np.ndarray) -> np.ndarray:
         """P of no mean difference, `[experiment]`."""

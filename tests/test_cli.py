@@ -83,13 +83,13 @@ def test_sql_prints_a_table_or_json(acts: Path, capsys: pytest.CaptureFixture[st
     assert "seed" in capsys.readouterr().out
 
 
-def test_the_demos_questions_are_those_of_the_readme_and_have_answers(
+def test_the_demos_questions_are_those_of_the_docs_and_have_answers(
     acts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme = " ".join((ROOT / "README.md").read_text().split())
+    page = " ".join((ROOT / "docs" / "how-to" / "sql.md").read_text().split())
     for question, query in reports.QUERIES:
-        assert question in readme
-        assert " ".join(query.split()) in readme
+        assert question in page
+        assert " ".join(query.split()) in page
         assert run("sql", query, "--store", acts, "--json") == 0
         assert isinstance(json.loads(capsys.readouterr().out), list)
 

@@ -1,1 +1,1 @@
-"""Training of the bundled `tinywan`: `python -m training --help`. Not part of the installed package."""
+"""Training of the bundled models: `python -m training --help`. Not part of the installed package."""

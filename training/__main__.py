@@ -1,4 +1,4 @@
-"""Train, export, measure and describe `tinywan`.
+"""Train, export, measure and describe a model that ships: `tinywan`, or the one that `--model` names.
 
     python -m training --out build/tinywan --compile
     torchrun --nproc-per-node 4 -m training --out build/tinywan --compile
@@ -23,12 +23,14 @@ from typing import TypeVar
 import torch
 
 from interp.worlds import worlds
-from training import card, evaluate, experts, few_step, measure, model, parallel, ship, transformer, vae
-from training.config import Config, Fit, preset
+from training import card, evaluate, experts, families, few_step, measure, model, parallel, ship, transformer, vae
+from training.config import MODELS, Config, Fit, preset
 from training.session import Session
 
 ROOT = Path(__file__).parent.parent
 TRAINING = ("vae", "transformer", "export", "choose", "few_step", "experts", "evaluate")
+VARIANTS = ("few_step", "experts")
+"""Stages of families that have variants."""
 DRY = ("maze", "tic_tac_toe", "rotation")
 """Families of a dry run."""
 F = TypeVar("F", bound=Fit)
@@ -51,7 +53,7 @@ def stages(session: Session, *, parcel: Path, root: Path) -> dict[str, Callable[
         "ship": partial(ship.ship, config, parcel),
         "measure": partial(measure.measure, config),
         "install": partial(install, config, root),
-        "card": partial(card.write, config, root / "docs" / "model-card.md"),
+        "card": partial(card.write, config, root / "docs" / card.file_name(config)),
     }
     together: dict[str, Callable[[], object]] = {
         "vae": partial(vae.train, session),
@@ -62,7 +64,9 @@ def stages(session: Session, *, parcel: Path, root: Path) -> dict[str, Callable[
         "evaluate": partial(evaluate.evaluate, session),
     }
     every = together | {name: partial(first_alone, call) for name, call in alone.items()}
-    return {name: every[name] for name in ("unship", "restore", *TRAINING, "ship", "measure", "install", "card")}
+    order = ("unship", "restore", *TRAINING, "ship", "measure", "install", "card")
+    left_out = () if families.named(config.model).variants else VARIANTS
+    return {name: every[name] for name in order if name not in left_out}
 
 
 def first_alone(call: Callable[[], object]) -> None:
@@ -74,7 +78,7 @@ def first_alone(call: Callable[[], object]) -> None:
 
 def install(config: Config, root: Path) -> None:
     """Put the exported folder in the package, in the place of what was there."""
-    folder = root / "interp" / "models" / "tinywan"
+    folder = root / "interp" / "models" / config.model.name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(config.model_folder, folder)
 
@@ -86,6 +90,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("stages", nargs="*", help=f"by default {', '.join(TRAINING)}")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, results and the model")
+    parser.add_argument("--model", choices=tuple(MODELS), default="tinywan", help="which one")
     parser.add_argument("--preset", choices=("full", "dry"), default="full", help="dry runs every line in minutes")
     parser.add_argument("--families", nargs="+", help=f"all where not given: {', '.join(worlds.names())}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
@@ -116,6 +121,7 @@ def configure(options: argparse.Namespace) -> Config:
     dry = tuple(name for name in DRY if name in known)
     config = preset(
         options.preset,
+        trained=options.model,
         out=options.out,
         families=tuple(options.families or (dry if options.preset == "dry" else known)),
         seed=options.seed,

@@ -43,24 +43,24 @@ class Ambiguous(NamedTuple):
         return self.answers[torch.arange(len(self.chosen), device=self.chosen.device), self.chosen]
 
 
-def expected(answers: Tensor, valid: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
+def expected(answers: Tensor, valid: Tensor, noisy: Tensor, *, signal: Tensor, sigma: Tensor) -> Tensor:
     """Mean of x0 given x_s, where each of k answers is as likely as another: E[x0 | x_s].
 
     Args:
         answers: `[n, K, C, T, h, w]`.
         valid: k, int64 `[n]`.
-        noisy: x_s = (1-s)·x0 + s·noise, `[n, C, T, h, w]`.
-        sigma: s, `[n]`.
+        noisy: x_s = signal·x0 + sigma·noise, `[n, C, T, h, w]`.
+        signal: `[n, 1, 1, 1, 1]`.
+        sigma: Likewise.
 
     Returns:
         `[n, C, T, h, w]`: the answers, weighted by the density of noise that would have led from each to x_s.
     """
-    s = sigma.clamp_min(SMALLEST).view(-1, 1, 1, 1, 1)
     squares = torch.stack(
-        [(noisy - (1 - s) * answer).pow(2).flatten(1).sum(dim=1) for answer in answers.unbind(dim=1)], dim=1
+        [(noisy - signal * answer).pow(2).flatten(1).sum(dim=1) for answer in answers.unbind(dim=1)], dim=1
     )
     none = torch.arange(answers.shape[1], device=valid.device) >= valid[:, None]
-    logits = (-squares / (2 * s.view(-1, 1).pow(2))).masked_fill(none, -torch.inf)
+    logits = (-squares / (2 * sigma.clamp_min(SMALLEST).view(-1, 1).pow(2))).masked_fill(none, -torch.inf)
     return torch.einsum("nk,nk...->n...", logits.softmax(dim=1), answers)
 
 

@@ -7,24 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from diffusers import AutoencoderKLWan
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from interp.worlds import FRAMES, SIZE, worlds
-from training import onepass, parallel
+from training import families, parallel
 from training.config import Config
+from training.families import ENCODE, Encoder
 
-ENCODE = 256
-"""Videos encoded at once."""
 RESERVED = 1 << 40
 """World seeds from here on belong to training, so whatever is generated with a smaller one is held out."""
 STREAMS = ("transformer", "vae")
-Encoder = Callable[[AutoencoderKLWan, Tensor], tuple[Tensor, Tensor]]
-"""`onepass.encode`, compiled or not."""
 
 
 def stream(config: Config, purpose: str) -> int:
@@ -86,7 +83,7 @@ class Mix:
 
 def latent_grid(config: Config) -> tuple[int, int, int]:
     """T, h, w."""
-    return (config.frames - 1) // 4 + 1, config.height // 8, config.width // 8
+    return (config.frames - 1) // 4 + 1, config.height // config.model.cell, config.width // config.model.cell
 
 
 def to_model(video: Tensor) -> Tensor:
@@ -99,42 +96,14 @@ def to_uint8(video: Tensor) -> Tensor:
     return (video.float() * 127.5 + 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1)
 
 
-def condition_video(video: Tensor) -> Tensor:
-    """What the pipeline encodes as image condition: the first frame, then zeros (mid grey)."""
-    condition = torch.zeros_like(video)
-    condition[:, :, 0] = video[:, :, 0]
-    return condition
-
-
-@torch.no_grad()
-def encode(vae: AutoencoderKLWan, video: Tensor, *, run: Encoder = onepass.encode) -> Tensor:
+def encode(vae: nn.Module, video: Tensor) -> Tensor:
     """Normalised modes of the posterior, as the pipeline makes them, float32 `[n, C, T, h, w]`."""
-    latents = torch.cat([run(vae, part)[0] for part in video.split(ENCODE)])
-    mean, std = moments(vae, latents)
-    return (latents - mean) / std
+    return families.of(vae).encode(vae, video)
 
 
-@torch.no_grad()
-def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+def decode(vae: nn.Module, latents: Tensor) -> Tensor:
     """Normalised latents `[n, C, T, h, w]` as video in -1…1, clamped as the pipeline clamps it."""
-    mean, std = moments(vae, latents)
-    return torch.cat([onepass.decode(vae, part).clamp(-1, 1) for part in (latents * std + mean).split(ENCODE)])
-
-
-def moments(vae: AutoencoderKLWan, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the latents, `[1, C, 1, 1, 1]`."""
-    mean, std = (
-        torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1, 1)
-        for values in (vae.config["latents_mean"], vae.config["latents_std"])
-    )
-    return mean, std
-
-
-def mask_channels(like: Tensor) -> Tensor:
-    """The pipeline's first-frame mask for latents `like`: one in the first latent frame, `[n, 4, T, h, w]`."""
-    mask = like.new_zeros(like.shape[0], 4, *like.shape[2:])
-    mask[:, :, 0] = 1
-    return mask
+    return families.of(vae).decode(vae, latents)
 
 
 class LatentPool:
@@ -146,7 +115,7 @@ class LatentPool:
         tokenizer: Of the prompts.
     """
 
-    def __init__(self, config: Config, vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, config: Config, vae: nn.Module, tokenizer: PreTrainedTokenizerFast) -> None:
         self._config, self._vae, self._tokenizer = config, vae, tokenizer
         self._mix = Mix(
             families=config.families,
@@ -159,7 +128,9 @@ class LatentPool:
         self._condition = torch.zeros_like(self._latents)
         self._ids = torch.zeros(n, config.model.max_sequence_length, dtype=torch.int64, device=config.device)
         self._end = 0
-        self._compiled: Encoder = torch.compile(onepass.encode, dynamic=False) if config.compile else onepass.encode
+        self._family = families.of(vae)
+        run = self._family.posterior
+        self._compiled: Encoder = torch.compile(run, dynamic=False) if config.compile else run
         self.empty = self.tokens([""])[0]
         """Token ids of the empty prompt."""
 
@@ -182,18 +153,18 @@ class LatentPool:
 
     def latents(self, video: Tensor) -> Tensor:
         """Latents, float16 `[n, C, T, h, w]`, of videos uint8 `[n, F, H, W, 3]`."""
-        return self._encoded(video, lambda pixels: pixels)
+        return self._encoded(video, lambda pixels, encode: encode(pixels))
 
     def condition(self, video: Tensor) -> Tensor:
         """Image conditions of the same kind: of the first frames."""
-        return self._encoded(video, condition_video)
+        return self._encoded(video, self._family.condition)
 
-    def _encoded(self, video: Tensor, prepared: Callable[[Tensor], Tensor]) -> Tensor:
+    def _encoded(self, video: Tensor, made_by: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]) -> Tensor:
         made: list[Tensor] = []
         for part in video.split(ENCODE):
-            pixels = prepared(to_model(part).contiguous(memory_format=torch.channels_last_3d))
-            run = self._compiled if len(part) == ENCODE else onepass.encode  # compiled for one size only
-            made.append(encode(self._vae, pixels, run=run).half())
+            run = self._compiled if len(part) == ENCODE else None  # compiled for one size only
+            pixels = to_model(part).contiguous(memory_format=torch.channels_last_3d)
+            made.append(made_by(pixels, partial(self._family.encode, self._vae, run=run)).half())
         return torch.cat(made)
 
     def tokens(self, prompts: list[str]) -> Tensor:

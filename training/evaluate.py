@@ -1,7 +1,7 @@
 """Stages `choose` and `evaluate`: what the exported folder can do, sampled through the real pipeline.
 
-Guidance is chosen on validation samples; the table is measured on test samples. Both come from seeds that training
-never uses. Ranks share the work, and the first one writes.
+Guidance is chosen on validation samples, see `chosen`; the table is measured on test samples. Both come
+from seeds that training never uses. Ranks share the work, and the first one writes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from interp.worlds import SPLITS, worlds
-from training import ambiguity, checkpoint, data, experts, failures, loop, model, parallel, scoring, success
+from training import ambiguity, checkpoint, data, experts, failures, families, loop, model, parallel, scoring, success
 from training.config import TRAINED, Config
 from training.sampling import Sampler
 from training.scoring import Cell
@@ -43,19 +43,33 @@ def choices(config: Config) -> Path:
 
 
 def choose(session: Session) -> None:
-    """Sample validation samples with each guidance and write the best one into the exported folder."""
+    """Sample validation samples with each guidance and write the one of `chosen` into the exported folder."""
     config = session.config
     options, cells = config.evaluation, success.validation(config)
     asked = [Settings(options.steps, guidance) for guidance in options.guidances]
     with scoring.executor(options.workers) as pool:
         found = success.measure(Sampler(session), pool, [Request(settings, cells) for settings in asked])
     rows = [success.by_family(found, settings, cells) for settings in asked]
-    best = max(rows, key=lambda row: (row["solved"]["value"], row["overall"], -row["guidance"]))
+    row = chosen(rows)
     log.info("guidance %s", {row["guidance"]: row["solved"]["value"] for row in rows})
     if parallel.first():
-        model.set_guidance(config, best["guidance"])
-        _write(choices(config), {"guidance": best["guidance"], "by_guidance": rows})
+        model.set_guidance(config, row["guidance"])
+        _write(choices(config), {"guidance": row["guidance"], "by_guidance": rows})
     parallel.barrier()
+
+
+def chosen(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The row that is shipped: the lowest guidance that solves no fewer than the lower end of the best one's interval.
+
+    Guidance sharpens: what it gains within the noise of the measurement it pays for with valid answers that no longer
+    come, so of those that cannot be told from the best, the lowest is the fairest.
+
+    Args:
+        rows: One for each guidance, as `success.by_family` makes them; `solved` has its 95 % Wilson interval.
+    """
+    best = max(rows, key=lambda row: (row["solved"]["value"], row["overall"]))
+    enough = [row for row in rows if row["solved"]["value"] >= best["solved"]["low"]]
+    return min(enough, key=lambda row: row["guidance"])
 
 
 def evaluate(session: Session) -> None:
@@ -64,8 +78,8 @@ def evaluate(session: Session) -> None:
     What an earlier try has measured of the same files with the same options is taken from there.
     """
     config, options = session.config, session.config.evaluation
-    chosen = json.loads(choices(config).read_text())
-    shipped = Settings(options.steps, chosen["guidance"])
+    choice = json.loads(choices(config).read_text())
+    shipped = Settings(options.steps, choice["guidance"])
     sampler = Sampler(session)
     with scoring.executor(options.workers) as pool:
         parts = {
@@ -82,12 +96,12 @@ def evaluate(session: Session) -> None:
         result = {
             "families": list(config.families),
             "steps": options.steps,
-            "guidance": chosen["guidance"],
+            "guidance": choice["guidance"],
             "dtype": options.dtype,
             "cells": table["cells"],
-            "by_guidance": chosen["by_guidance"],
+            "by_guidance": choice["by_guidance"],
             **done["variants"]["found"],
-            "high_steps": experts.high_steps(config),
+            **({"high_steps": experts.high_steps(config)} if families.named(config.model).variants else {}),
             "ambiguous": done["ambiguous"]["found"],
             "reconstruction": done["reconstruction"]["found"],
             "training": training(config),
@@ -145,11 +159,10 @@ def _variants(sampler: Sampler, pool: Executor, shipped: Settings) -> dict[str, 
     config = sampler.config
     cells = success.validation(config)
     by_steps = [shipped._replace(steps=steps) for steps in config.evaluation.other_steps]
-    variants = {
-        "as_trained": shipped._replace(variant="as trained"),
-        "few_step": Settings(config.few_step.sampler_steps, 1.0, "few-step"),
-        "two_experts": shipped._replace(variant="two experts"),
-    }
+    variants = {"as_trained": shipped._replace(variant="as trained")}
+    if families.named(config.model).variants:
+        variants["few_step"] = Settings(config.few_step.sampler_steps, 1.0, "few-step")
+        variants["two_experts"] = shipped._replace(variant="two experts")
     found = success.measure(sampler, pool, [Request(settings, cells) for settings in (*by_steps, *variants.values())])
     return {
         "by_steps": [success.by_family(found, settings, cells) for settings in by_steps],
@@ -159,7 +172,8 @@ def _variants(sampler: Sampler, pool: Executor, shipped: Settings) -> dict[str, 
 
 def training(config: Config) -> dict[str, Any]:
     """How long the stages took and how much they saw, as their checkpoints tell."""
-    records = {name: checkpoint.record(config.checkpoint(name)) for name in TRAINED}
+    every = {name: checkpoint.record(config.checkpoint(name)) for name in TRAINED}
+    records = {name: record for name, record in every.items() if record}
     return {
         "stages": {name: {"legs": loop.legs(record)} for name, record in records.items()},
         "samples": {name: record["samples"] for name, record in records.items() if "samples" in record},

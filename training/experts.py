@@ -13,9 +13,10 @@ from torch import Tensor
 
 from training import loop, lora, parallel
 from training.config import Config
+from training.families import Parts
 from training.few_step import levels
-from training.model import SETTINGS, Parts
-from training.transformer import among, flow_matching
+from training.model import SETTINGS
+from training.transformer import among, error
 
 if TYPE_CHECKING:
     from training.session import Session
@@ -70,7 +71,7 @@ def _loss(session: Session, parts: Parts, name: str) -> loop.Loss:
         pool = session.pool(parts)
         batch = pool.batch(config.experts.batch, step.generator, drop=config.transformer.drop_prompt)
         rivals = among(session, pool, step.generator) if high == 1 else None
-        value = flow_matching(config, parts, batch, step.generator, low=low, high=high, among=rivals)
+        value = error(config, parts, batch, step.generator, low=low, high=high, among=rivals)
         return value, {"loss": value.detach()}
 
     return loss

@@ -20,7 +20,8 @@ from torch import Tensor
 from training import loop, lora, parallel
 from training.config import Config
 from training.data import LatentPool
-from training.model import Parts, settings
+from training.families import Parts
+from training.model import settings
 from training.transformer import embed, velocity
 
 if TYPE_CHECKING:

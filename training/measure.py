@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import WanImageToVideoPipeline
 from safetensors import safe_open
 
 from interp.memory import keep_pages
-from training import data, few_step, lora, model, scoring
+from training import data, families, few_step, lora, model, scoring
 from training.config import Config
 from training.sampling import sample
 from training.scoring import Cell
@@ -43,7 +42,8 @@ def measure(config: Config) -> dict[str, Any]:
     }
     if sum(sizes.values()) > LIMIT:
         raise TooBig(f"{folder} has {sum(sizes.values()) / 2**20:.1f} MiB, more than {LIMIT >> 20}")
-    pipe = WanImageToVideoPipeline.from_pretrained(folder)
+    family = families.named(config.model)
+    pipe = family.pipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     settings = model.settings(config)
     cell = Cell(config.families[0], "in_domain", "easy", 0, 1)
@@ -63,8 +63,9 @@ def measure(config: Config) -> dict[str, Any]:
         "loras": {file.relative_to(folder).as_posix(): weights(file) for file in lora_files(config)},
         "bytes": sizes,
     }
-    lora.fuse(pipe, folder / few_step.FOLDER / few_step.WEIGHTS)
-    result["few_step_seconds"] = _median(run(config.few_step.sampler_steps, 1.0), repeats=3)
+    if family.variants:
+        lora.fuse(pipe, folder / few_step.FOLDER / few_step.WEIGHTS)
+        result["few_step_seconds"] = _median(run(config.few_step.sampler_steps, 1.0), repeats=3)
     (config.out / "cpu.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
 

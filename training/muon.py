@@ -6,6 +6,7 @@ matrices of one shape are orthogonalised together.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 Optimizers = list[tuple[torch.optim.Optimizer, list[str]]]
 """Optimizers, each with the names of its weights."""
 STEPS = 5
+HIDDEN = re.compile(r"^transformer\.(transformer_)?blocks\.\d+\.(?!norm)")
+"""Names of what is inside of transformer blocks; norms that are made of the timestep have matrices, too."""
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of a Newton-Schulz step (Jordan et al. 2024, "Muon: an optimizer for hidden layers")."""
 
@@ -69,7 +72,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 def optimizers(weights: Mapping[str, nn.Parameter], *, rate: float, weight_decay: float, muon: bool) -> Optimizers:
     """AdamW, and for matrices inside of transformer blocks Muon where it is asked for."""
-    hidden = [name for name, weight in weights.items() if muon and weight.ndim == 2 and "transformer.blocks." in name]
+    hidden = [name for name, weight in weights.items() if muon and weight.ndim == 2 and HIDDEN.search(name)]
     others = [name for name in weights if name not in set(hidden)]
     values = [weights[name] for name in others]
     fused = values[0].device.type != "cpu"

@@ -6,7 +6,7 @@ from training import answers, checkpoint, model, transformer, vae
 from training.answers import AnswerPool
 from training.config import Config
 from training.data import LatentPool
-from training.model import Parts
+from training.families import Parts
 from training.progress import Progress
 
 

@@ -13,10 +13,9 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from diffusers import WanImageToVideoPipeline
 from torch import nn
 
-from training import checkpoint, loop, transformer
+from training import checkpoint, families, loop, transformer
 from training.config import TRAINED, Config
 
 PART = 15 << 20
@@ -87,7 +86,7 @@ def restore(config: Config) -> None:
     again is trained for as long as the command line says, on top of what it has had.
     """
     records = json.loads((config.out / RECORDS).read_text())
-    pipe = WanImageToVideoPipeline.from_pretrained(config.model_folder)
+    pipe = families.named(config.model).pipeline.from_pretrained(config.model_folder)
     weights = nn.ModuleDict({name: getattr(pipe, name) for name in transformer.TRAINED}).named_parameters()
     joint = {name: value.detach() for name, value in weights}
     tensors = checkpoint.named("model", joint)

@@ -56,12 +56,8 @@ def variants(measured: Row) -> list[tuple[str, Row]]:
     steps = sorted([*measured["by_steps"], shipped], key=lambda row: row["steps"])
     rows = [(f"{row['steps']} steps", row) for row in steps]
     rows += [(f"guidance {row['guidance']:g}", row) for row in measured["by_guidance"]]
-    return [
-        *rows,
-        ("as trained", measured["as_trained"]),
-        ("few-step", measured["few_step"]),
-        ("two experts", measured["two_experts"]),
-    ]
+    named = {"as_trained": "as trained", "few_step": "few-step", "two_experts": "two experts"}
+    return [*rows, *((name, measured[key]) for key, name in named.items() if key in measured)]
 
 
 def ambiguity(measured: Row) -> dict[str, Any]:

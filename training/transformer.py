@@ -1,7 +1,6 @@
-"""Stage `transformer`: denoiser and text encoder, jointly, by flow matching on a pool of latents.
+"""Stage `transformer`: denoiser and text encoder, jointly, on a pool of latents.
 
-x_s = (1-s)·x0 + s·noise, and the model learns the velocity noise - x0, conditioned exactly as
-`WanImageToVideoPipeline` conditions it when it samples.
+The model learns the velocity of its family's process, conditioned exactly as its pipeline conditions it in sampling.
 """
 
 from __future__ import annotations
@@ -9,53 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
-from training import answers, checkpoint, data, loop, parallel
+from training import answers, checkpoint, data, families, loop, parallel
 from training.config import Config
-from training.model import Parts
+from training.families import Parts
+from training.process import Process
 
 if TYPE_CHECKING:
     from training.session import Session
 
 TRAINED = ("transformer", "text_encoder")
-
-
-class SelfAttention:
-    """What `WanAttnProcessor` computes in self-attention, to be compiled for training.
-
-    The original writes the turned pairs into two slices of an empty tensor, of which the compiler makes a kernel that
-    took 43 of the 154 ms of a training step on one H200.
-    """
-
-    _attention_backend = None
-    _parallel_config = None
-
-    def __call__(
-        self,
-        attn: WanAttention,
-        hidden_states: Tensor,
-        encoder_hidden_states: None = None,
-        attention_mask: None = None,
-        rotary_emb: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        """Output of the layer, as `hidden_states` `[n, tokens, channels]`."""
-        assert rotary_emb is not None
-        cos, sin = rotary_emb[0][..., 0::2], rotary_emb[1][..., 1::2]
-
-        def heads(x: Tensor) -> Tensor:
-            return x.unflatten(2, (attn.heads, -1))
-
-        def turned(x: Tensor) -> Tensor:
-            first, second = heads(x).unflatten(-1, (-1, 2)).unbind(-1)
-            pairs = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1)
-            return pairs.flatten(-2).type_as(x)
-
-        q, k = turned(attn.norm_q(attn.to_q(hidden_states))), turned(attn.norm_k(attn.to_k(hidden_states)))
-        v = heads(attn.to_v(hidden_states))
-        found = nn.functional.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        return attn.to_out[0](found.transpose(1, 2).flatten(2).type_as(q))
 
 
 def load(config: Config, parts: Parts) -> None:
@@ -67,32 +30,17 @@ def load(config: Config, parts: Parts) -> None:
 
 
 def embed(parts: Parts, ids: Tensor) -> Tensor:
-    """Prompt embeddings as the pipeline makes them: zero where the prompt has ended."""
-    mask = (ids != parts.tokenizer.pad_token_id).long()
-    return parts.text_encoder(ids, mask).last_hidden_state * mask[:, :, None]
+    """Prompt embeddings as the pipeline makes them."""
+    return families.of(parts.transformer).embed(parts, ids)
 
 
-def velocity(config: Config, parts: Parts, noisy: Tensor, condition: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-    """The denoiser's velocity, float32 `[n, C, T, h, w]`, at noise level `sigma` `[n]` for embeddings `text`."""
-    inputs = torch.cat([noisy, data.mask_channels(noisy), condition], dim=1)
+def velocity(config: Config, parts: Parts, noisy: Tensor, condition: Tensor, level: Tensor, text: Tensor) -> Tensor:
+    """The denoiser's velocity, float32 `[n, C, T, h, w]`, at noise levels `[n]` for embeddings `text`."""
     with torch.autocast(config.device, dtype=torch.bfloat16, enabled=config.device != "cpu"):
-        result = parts.transformer(
-            hidden_states=inputs, timestep=1000 * sigma, encoder_hidden_states=text, return_dict=False
-        )[0]
-    return result.float()
+        return families.of(parts.transformer).predict(parts, noisy, condition, level, text).float()
 
 
-def noise_levels(n: int, generator: torch.Generator, *, shift: float, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Sigmas `[n]` between `low` and `high`: a logit-normal number, shifted towards noise."""
-    ends = torch.tensor([low, high], dtype=torch.float64)
-    below = torch.special.ndtr(torch.logit(ends / (shift - (shift - 1) * ends)))  # share of numbers below each end
-    u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
-    u = below[0].item() + (below[1] - below[0]).item() * u.clamp(1e-7, 1 - 1e-7)
-    plain = torch.sigmoid(torch.special.ndtri(u))
-    return (shift * plain / (1 + (shift - 1) * plain)).float()
-
-
-def flow_matching(
+def error(
     config: Config,
     parts: Parts,
     batch: tuple[Tensor, Tensor, Tensor],
@@ -102,49 +50,50 @@ def flow_matching(
     high: float = 1.0,
     among: answers.Ambiguous | None = None,
 ) -> Tensor:
-    """Mean squared error of the velocity at noise levels between `low` and `high`.
+    """Mean squared error of the velocity at noise shares between `low` and `high`.
 
     Args:
         config: Noise levels.
         parts: The model.
         batch: Latents, condition and ids of samples, one answer each.
         generator: Of noise and noise levels.
-        low: Lowest noise level.
-        high: Highest noise level.
+        low: Lowest noise share.
+        high: Highest noise share.
         among: Ambiguous samples to learn from as well. What is learned of them is the velocity to the mean over their
             answers given x_s, half of the time where these are chosen.
     """
     latents, condition, ids = batch
-    sigma = _levels(config, len(latents), generator, low=low, high=high)
+    process = families.of(parts.transformer).process(parts.scheduler)
+    level = _levels(config, process, len(latents), generator, low=low, high=high)
     if among is not None:
         early = 1 - config.transformer.choosing * torch.rand(
-            len(among.valid), generator=generator, device=sigma.device
+            len(among.valid), generator=generator, device=level.device
         ).pow(2)
-        anywhere = _levels(config, len(early), generator, low=low, high=high)
-        half = torch.arange(len(early), device=sigma.device) % 2 == 0
-        sigma = torch.cat([sigma, torch.where(half, early.clamp_min(low), anywhere)])
+        anywhere = _levels(config, process, len(early), generator, low=low, high=high)
+        half = torch.arange(len(early), device=level.device) % 2 == 0
+        level = torch.cat([level, torch.where(half, process.at(early.clamp_min(low)), anywhere)])
         latents, condition, ids = (
             torch.cat(pair) for pair in ((latents, among.latents), (condition, among.condition), (ids, among.ids))
         )
-    s = sigma.view(-1, 1, 1, 1, 1)
+    signal, sigma = (each.view(-1, 1, 1, 1, 1) for each in process.coefficients(level))
     noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-    noisy, target = (1 - s) * latents + s * noise, noise - latents
+    noisy, target = signal * latents + sigma * noise, process.velocity(latents, noise, signal, sigma)
     if among is not None:
         n = len(among.valid)
-        mean = answers.expected(among.answers, among.valid, noisy[-n:], sigma[-n:])
-        target[-n:] += (latents[-n:] - mean) / s[-n:].clamp_min(answers.SMALLEST)
+        mean = answers.expected(among.answers, among.valid, noisy[-n:], signal=signal[-n:], sigma=sigma[-n:])
+        target[-n:] += (latents[-n:] - mean) / sigma[-n:].clamp_min(answers.SMALLEST)
     with torch.autocast(config.device, dtype=torch.bfloat16, enabled=config.device != "cpu"):
         text = embed(parts, ids)
-    return (velocity(config, parts, noisy, condition, sigma, text) - target).pow(2).mean()
+    return (velocity(config, parts, noisy, condition, level, text) - target).pow(2).mean()
 
 
-def _levels(config: Config, n: int, generator: torch.Generator, *, low: float, high: float) -> Tensor:
-    """Noise levels `[n]`, a share of them at 1 exactly."""
-    sigma = noise_levels(n, generator, shift=config.model.shift, low=low, high=high)
+def _levels(config: Config, process: Process, n: int, generator: torch.Generator, *, low: float, high: float) -> Tensor:
+    """Noise levels `[n]`, a share of them at noise alone."""
+    level = process.draw(n, generator, low=low, high=high)
     if high < 1:
-        return sigma
-    pure = torch.rand(n, generator=generator, device=sigma.device) < config.transformer.pure_noise
-    return torch.where(pure, torch.ones_like(sigma), sigma)
+        return level
+    pure = torch.rand(n, generator=generator, device=level.device) < config.transformer.pure_noise
+    return torch.where(pure, process.at(torch.ones_like(pure, dtype=torch.float32)), level)
 
 
 def window(config: Config, step: int) -> int:
@@ -166,15 +115,13 @@ def train(session: Session) -> None:
     options = config.transformer
     parts = session.parts(trained=False)
     if config.compile:
-        for block in parts.transformer.blocks:
-            block.attn1.set_processor(SelfAttention())
-        parts.transformer.compile_repeated_blocks(fullgraph=True)
+        families.of(parts.transformer).compile(parts.transformer)
     model = nn.ModuleDict({name: getattr(parts, name) for name in TRAINED})
 
     def loss(step: loop.Step) -> tuple[Tensor, dict[str, Tensor]]:
         pool = session.pool(parts, window(config, step.number))
         batch = pool.batch(options.batch, step.generator, drop=options.drop_prompt)
-        value = flow_matching(config, parts, batch, step.generator, among=among(session, pool, step.generator))
+        value = error(config, parts, batch, step.generator, among=among(session, pool, step.generator))
         return value, {"loss": value.detach()}
 
     loop.run(

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
 from interp.worlds import SPLITS
-from training import checkpoint, data, loop, onepass, parallel
+from training import checkpoint, data, families, loop, parallel
 from training.config import Config
-from training.model import Parts
+from training.families import Family, Parts
 
 if TYPE_CHECKING:
     from training.session import Session
 
 
 def load(config: Config, parts: Parts) -> None:
-    """Put the finished weights into `parts.vae`, with the mean and spread of its latents."""
+    """Put the finished weights into `parts.vae`, and make it what its pipeline expects."""
     tensors, record = checkpoint.load(config.checkpoint("vae"))
     parts.vae.load_state_dict(checkpoint.under("model", tensors))
-    parts.vae.register_to_config(latents_mean=record["latents_mean"], latents_std=record["latents_std"])
+    families.of(parts.vae).settle(parts.vae, record)
 
 
 def train(session: Session) -> None:
@@ -30,16 +29,19 @@ def train(session: Session) -> None:
     config = session.config
     options = config.vae
     vae = session.parts(vae_trained=False, trained=False).vae
-    known_moments: dict[str, list[float]] = {}
+    family = families.of(vae)
+    known_moments: dict[str, Any] = {}
     if options.decoder_only:
         record = checkpoint.record(config.checkpoint("vae"))
         if not record:
             raise ValueError(f"no trained encoder in {config.checkpoint('vae')}; train the whole VAE first")
-        known_moments = {name: record[name] for name in ("latents_mean", "latents_std")}
+        known_moments = {name: record[name] for name in family.measures}
         for part in (vae.encoder, vae.quant_conv):
-            part.requires_grad_(False)
+            if part is not None:
+                part.requires_grad_(False)
     channels_last(vae)
-    autoencode = torch.compile(_autoencode, dynamic=False) if config.compile else _autoencode
+    autoencode = functools.partial(_autoencode, family)
+    autoencode = torch.compile(autoencode, dynamic=False) if config.compile else autoencode
     videos = functools.cache(lambda: _videos(config))
     shape = (options.batch, config.model.latent_channels, *data.latent_grid(config))
 
@@ -68,7 +70,7 @@ def train(session: Session) -> None:
         weights=dict(vae.named_parameters()),
         loss=loss,
         extra=lambda step: {
-            **(known_moments or _moments(vae, data.to_model(videos()[0][:512]))),
+            **(known_moments or _moments(family, vae, data.to_model(videos()[0][:512]))),
             "samples": options.pool * parallel.size(),
         },
     )
@@ -96,10 +98,10 @@ def channels_last(module: nn.Module) -> None:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
 
 
-def _autoencode(vae: AutoencoderKLWan, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _autoencode(family: Family, vae: nn.Module, video: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Video, mean and log-variance of the posterior for `video`, with `noise` in place of a random draw."""
-    mean, logvar = onepass.encode(vae, video)
-    return onepass.decode(vae, mean + (0.5 * logvar).exp() * noise), mean, logvar
+    mean, logvar = family.posterior(vae, video)
+    return family.decoded(vae, mean + (0.5 * logvar).exp() * noise), mean, logvar
 
 
 def _videos(config: Config) -> tuple[Tensor, Tensor]:
@@ -136,8 +138,6 @@ def rarity(video: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _moments(vae: AutoencoderKLWan, video: Tensor) -> dict[str, list[float]]:
-    """Mean and standard deviation of each latent channel."""
-    latents = torch.cat([onepass.encode(vae, part)[0] for part in video.split(data.ENCODE)])
-    std, mean = torch.std_mean(latents, dim=(0, 2, 3, 4))
-    return {"latents_mean": mean.tolist(), "latents_std": std.tolist()}
+def _moments(family: Family, vae: nn.Module, video: Tensor) -> dict[str, Any]:
+    """How the latents of `video` are to be normalised."""
+    return family.moments(torch.cat([family.posterior(vae, part)[0] for part in video.split(data.ENCODE)]))

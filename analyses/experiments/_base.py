@@ -64,6 +64,8 @@ class Sought(NamedTuple):
     sites: tuple[str, ...]
     """Sites inside blocks, at all layers."""
     steps: tuple[int, ...]
+    points: int = 0
+    """Points between both runs' states at which gradients are taken; 0 for one at the receiver's own."""
 
 
 class Experiment(ABC):

@@ -18,7 +18,7 @@ from store import Json, Sample, StepInfo
 
 UNIT: Final = "sample"
 """Axis of what is independent: samples, of twins the first of each pair."""
-FEWEST: Final = 3
+FEWEST: Final = _paired.FEWEST
 """Units below which nothing is decided."""
 _TOLD: Final = {
     "flip": ("share of runs that end in the donor's answer", "share"),

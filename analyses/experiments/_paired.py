@@ -1,7 +1,8 @@
 """Changed runs beside their clean ones: pairs, paired intervals and tests.
 
 The unit is the sample: the runs of a sample (its seeds) are averaged first. Intervals are percentile bootstraps over
-samples of the paired differences; tests flip the signs of these differences, over all patterns where there are few.
+samples of the paired differences, at percentiles further out the fewer samples there are (`tails`); tests flip the
+signs of these differences, over all patterns where there are few.
 """
 
 from __future__ import annotations
@@ -18,8 +19,14 @@ from analyses.errors import NoRuns
 from store import ActivationStore, Json, Run
 
 RESAMPLES: Final = 10_000
-INTERVAL: Final = "95 % percentile bootstrap over samples of paired differences, the runs of a sample averaged first"
+INTERVAL: Final = (
+    "95 % expanded percentile bootstrap over samples of paired differences, runs of a sample averaged first"
+)
 CORRECTION: Final = "Holm"
+FEWEST: Final = 8
+"""Samples below which no verdict is reached: no bootstrap goes beyond the smallest and the largest value, so that with
+6 samples a mean of 0 still lies outside on one side in 3.6 % of cases; with 8, which experiments make if not told
+otherwise, in 2.8 %."""
 
 Float = NDArray[np.float64]
 
@@ -95,6 +102,17 @@ class Interval(NamedTuple):
     n: int
 
 
+def tails(n: int) -> float:
+    """Share of resamples below the lower end of a 95 % interval of `n` values, and above the upper one.
+
+    Plain percentiles, 2.5 %, are too narrow by √((n-1)/n) and by the quantile of the normal in place of Student's t:
+    measured, a mean of 0 lies outside on one side in 8 % of cases with 6 samples, 5 % with 10.
+
+    Source: Hesterberg 2015 (doi 10.1080/00031305.2015.1089789), expanded percentile interval.
+    """
+    return float(stats.norm.cdf(-np.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1)))
+
+
 def interval(values: Float, *, seed: int = 0) -> Interval:
     """Mean over samples and its bootstrap interval; NaN is a sample without a value."""
     kept = values[np.isfinite(values)]
@@ -106,6 +124,7 @@ def interval(values: Float, *, seed: int = 0) -> Interval:
         (kept,),
         np.mean,
         n_resamples=RESAMPLES,
+        confidence_level=1 - 2 * tails(len(kept)),
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval

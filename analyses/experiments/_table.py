@@ -17,7 +17,7 @@ from analyses.experiments._outcomes import ARM, SAMPLE
 from analyses.experiments._paired import Float
 from store import ActivationStore, Json, Run
 
-INTERVAL: Final = "95 % percentile bootstrap over samples, the runs of a sample averaged first"
+INTERVAL: Final = "95 % expanded percentile bootstrap over samples, the runs of a sample averaged first"
 """Of a mean that is no difference."""
 _QUERY: Final = """
 WITH chosen AS (SELECT run_id, record, seconds FROM runs LEFT JOIN samples USING (sample_id) WHERE {condition}),

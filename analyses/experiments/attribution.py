@@ -35,7 +35,7 @@ from analyses.experiments.patch import Patch
 from store import ActivationStore, Json, Run, Sample, digest, dims
 from store.results import ResultEntry
 
-VERSION: Final = 1
+VERSION: Final = 2
 TOKENS: Final = "attribution_tokens"
 """Name of the results that hold attributions by token, one for each receiving run and its donor."""
 PARTS: Final = ("whole", "target", "background")
@@ -64,13 +64,18 @@ class Attribution(Patch):
         "Replicates (the cheap version is usable): rho is at least 0.5 (lower end), and above the rho of the size of "
         "the change alone, the norm of donor less own without any gradient (lower end of the paired difference above "
         "0). Does not replicate: rho is below 0.5, or below that of the size (upper ends). Inconclusive otherwise, "
-        "with fewer than 6 arms, or with fewer than 3 pairs."
+        "with fewer than 6 arms, or with fewer than 8 pairs."
     )
+
+    points: int = 0
+    """Points between both twins' states at which gradients are taken (midpoint rule); 0 for one at the run's own."""
 
     def plan(self, frame: Frame) -> tuple[Arm, ...]:
         """See `Experiment.plan`."""
         if wrong := [part for part in self.parts if part not in PARTS]:
             raise BadPlan(f"nothing is attributed to the part {wrong[0]!r}; there are {', '.join(PARTS)}")
+        if self.points < 0:
+            raise BadPlan(f"there are no {self.points} points between two states; ask for 0 or more")
         return super().plan(frame)
 
     def sought(self, clean: Sequence[tuple[Sample, Run]], frame: Frame) -> tuple[Sought, ...]:
@@ -80,7 +85,7 @@ class Attribution(Patch):
         windows = [Labels(**arm.labels) for arm in self.plan(frame)]  # pyright: ignore[reportArgumentType]
         steps = tuple(sorted({step for one in windows for step in one.steps}))
         return tuple(
-            Sought(run, runs[twins[run.sample_id].id, run.seed], tuple(dict.fromkeys(self.sites)), steps)
+            Sought(run, runs[twins[run.sample_id].id, run.seed], tuple(dict.fromkeys(self.sites)), steps, self.points)
             for _, run in clean
             if run.sample_id in twins
         )
@@ -88,7 +93,7 @@ class Attribution(Patch):
     def compare(self, acts: ActivationStore, *, runs: Sequence[str] | None = None, where: str | None = None) -> Result:
         """See `Experiment.compare`."""
         found = stored(acts, wanted=lambda labels: labels.part in ("whole", "mask"), runs=runs, where=where)
-        entries = _entries(acts, found)
+        entries = _entries(acts, found, points=self.points)
         kept = Stored(tuple(one for one in found.exchanges if _pair(one) in entries), found.samples)
         ids = sorted({entry.record.id for entry in entries.values()})
         params: Json = {"shown": SHOWN, "near": NEAR, "fewest": FEWEST, "attributions": digest(*ids)}
@@ -98,7 +103,7 @@ class Attribution(Patch):
             version=VERSION,
             params=params,
             run_ids=kept.run_ids,
-            compute=lambda: _compare(acts, kept, entries),
+            compute=lambda: _compare(acts, kept, entries, points=self.points),
         )
 
 
@@ -110,7 +115,7 @@ def _pair(one: Exchange) -> Pair:
     return one.clean.id, one.rival.id
 
 
-def _entries(acts: ActivationStore, found: Stored) -> dict[Pair, ResultEntry]:
+def _entries(acts: ActivationStore, found: Stored, *, points: int) -> dict[Pair, ResultEntry]:
     """The stored attributions of each pair of runs that hold all sites and steps of its arms.
 
     Raises:
@@ -125,12 +130,14 @@ def _entries(acts: ActivationStore, found: Stored) -> dict[Pair, ResultEntry]:
     for entry in acts.results(f"analysis = '{TOKENS}'").values():
         params: Any = entry.record.params
         pair = params["receiver"], params["donor"]
+        if params.get("points", 0) != points:
+            continue
         if pair in wanted and wanted[pair][0] <= set(params["sites"]) and wanted[pair][1] <= set(params["steps"]):
             entries[pair] = entry
     if not entries:
         raise NoRuns(
-            f"None of the {len(wanted)} pairs of runs has attributions at all sites and steps of its patches; make "
-            "them with `stepscope experiment attribution`."
+            f"None of the {len(wanted)} pairs of runs has attributions at all sites and steps of its patches, with "
+            f"{points} points between states; make them with `stepscope experiment attribution`."
         )
     return entries
 
@@ -217,7 +224,7 @@ def decide(found: Agreement) -> Any:
     return "does not replicate" if found.rho.high < USABLE or found.above_size.high < 0 else "inconclusive"
 
 
-def _compare(acts: ActivationStore, found: Stored, entries: dict[Pair, ResultEntry]) -> Found:
+def _compare(acts: ActivationStore, found: Stored, entries: dict[Pair, ResultEntry], *, points: int) -> Found:
     seen = read(acts, found)
     pairs = {_pair(one.exchange): one.exchange for one in seen.outcomes}
     cells = {pair: _cells(entries[pair], one, found.samples) for pair, one in pairs.items()}
@@ -231,13 +238,14 @@ def _compare(acts: ActivationStore, found: Stored, entries: dict[Pair, ResultEnt
         "rho_of_size": finite(_flips.interval(rhos[1]).mean),
         "rho_above_size": finite(agreement.above_size.mean),
         "arms": agreement.arms,
+        "points": points,
         "seconds_a_pair": float(np.mean(seconds)),
         "left_out": seen.wrong,
         "reading_agreement": finite(seen.agreement),
     }
     return Found(
         data=_dataset(acts, found, ranked, cells, pairs),
-        finding=_finding(ranked, agreement, seen),
+        finding=_finding(ranked, agreement, seen, points=points),
         n=len(ranked.table.units),
         summary=summary,
         verdict=decide(agreement),
@@ -287,12 +295,16 @@ def _by_cell(ranked: Ranked, cells: dict[Pair, Cells], pairs: dict[Pair, Exchang
     return found.assign_attrs(long_name="attributed evidence of the donor's answer", units="share", n=len(by_unit))
 
 
-def _finding(ranked: Ranked, found: Agreement, seen: Read) -> str:
+def _finding(ranked: Ranked, found: Agreement, seen: Read, *, points: int) -> str:
     def words(one: Interval) -> str:
         return with_interval(one.mean, one.low, one.high, digits=2)
 
     return (
-        f"One backward pass a step ranks {some(found.arms, 'arm')} of real patches with rho {words(found.rho)}, "
+        f"{_passes(points)} {some(found.arms, 'arm')} of real patches with rho {words(found.rho)}, "
         f"{words(found.above_size)} above the size of the change alone; {some(seen.wrong, 'run')} left out, as the "
         f"clean run or its twin answers wrongly; n = {some(len(ranked.table.units), 'pair')}."
     )
+
+
+def _passes(points: int) -> str:
+    return f"{points} backward passes a step rank" if points > 1 else "One backward pass a step ranks"

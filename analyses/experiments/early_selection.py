@@ -37,7 +37,7 @@ from analyses.experiments._table import (
 )
 from store import ActivationStore, CaptureItem, CaptureSpec, Json, Run, dims
 
-VERSION: Final = 1
+VERSION: Final = 2
 SCORE: Final = "overall"
 CRITERIA: Final = ("settled", "agreeing", "sharp", "faithful")
 """What may choose; the first is what the verdict is about."""

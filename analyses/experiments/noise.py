@@ -15,7 +15,7 @@ from analyses._words import some, with_interval
 from analyses.errors import BadPlan
 from analyses.experiments._base import Arm, Experiment, Frame, register
 from analyses.experiments._outcomes import dataset, outcomes, p_values
-from analyses.experiments._paired import CORRECTION, Interval, Pair, ends, holm, interval, pairs
+from analyses.experiments._paired import CORRECTION, FEWEST, Interval, Pair, ends, holm, interval, pairs
 from store import ActivationStore, Json
 
 VERSION = 2
@@ -25,8 +25,6 @@ COLLAPSE = 0.5
 """Share of the clean score that noise at a step must take away."""
 ENOUGH = 0.2
 """Clean score below which there is too little to lose."""
-FEWEST = 3
-"""Samples below which nothing is decided."""
 
 
 class Labels(NamedTuple):
@@ -58,7 +56,7 @@ class Noise(Experiment):
         "Plain noise, all tested steps and frames, mean drop of the overall score per sample; noise at frames ends at "
         "three quarters of the steps. Replicates: noise at a step takes at least half of the clean score, and more "
         "than noise at a frame (lower ends of both intervals). Does not replicate: it takes less than half, or less "
-        "than noise at a frame (upper ends). Inconclusive otherwise, with fewer than 3 samples, or with a clean score "
+        "than noise at a frame (upper ends). Inconclusive otherwise, with fewer than 8 samples, or with a clean score "
         "below 0.2."
     )
 

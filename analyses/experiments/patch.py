@@ -22,7 +22,7 @@ from analyses.experiments._flips import FEWEST, Flips
 from analyses.experiments._paired import Interval
 from store import ActivationStore, Json
 
-VERSION = 1
+VERSION = 2
 
 
 @register
@@ -40,7 +40,7 @@ class Patch(OnStates):
         "steps per pair of twins. Replicates: the target's tokens, mean over all blocks, recover more than all others "
         "(lower end of the paired difference), and those of the inner blocks of layers more than the mean of the first "
         "and the last one (lower end). Does not replicate: either difference is below 0 (upper end). Inconclusive "
-        "otherwise, with fewer than 3 blocks of layers, or with fewer than 3 pairs."
+        "otherwise, with fewer than 3 blocks of layers, or with fewer than 8 pairs."
     )
 
     twins: bool = True

@@ -57,10 +57,11 @@ class Propagation(Experiment):
         "noise at the tested steps of the first third, dissimilarity at the last step is below half of that at the "
         "injected one. The peak of a kind of noise is its tested step of highest mean sensitivity. Replicates: early "
         "noise does not heal (lower end of the paired difference at 0 or above), and under plain and under matched "
-        "noise the peak is neither the first nor the last tested step and above the mean of the others (lower end). "
-        "Does not replicate: early noise heals (upper end below 0), or under either noise the peak is the first or "
-        "last tested step and above the mean of the others (lower end). Inconclusive otherwise, with fewer than three "
-        "tested steps, or with fewer than 3 samples."
+        "noise the peak is neither the first nor the last tested step and above the mean of the others (lower end, and "
+        "p below 0.05 after Holm's correction over the tested steps, as it was chosen among them). Does not replicate: "
+        "early noise heals (upper end below 0), or under either noise the peak is the first or last tested step and "
+        "above the mean of the others (the same). Inconclusive otherwise, with fewer than three "
+        "tested steps, or with fewer than 8 samples."
     )
 
     at: tuple[int, ...] | None = None
@@ -226,34 +227,50 @@ def _contrasts(shape: Shape, apart: Float, rates: Float) -> tuple[Any, dict[str,
     begins = [shape.steps.index(step) for step in shape.injected]
     early = [layered[0, at, :, -1] - HEALED * layered[0, at, :, begins[at]] for at in third]
     found = {"healing": _paired.interval(_mean(early, len(shape.samples)))}
-    places: list[bool] = []
+    places: list[Peak] = []
     for noise, name in enumerate(NOISES):
         tested, peak = _tested(rates[noise]), _peak(rates[noise]) or 0
+        above = [rates[noise, at] - _others(rates[noise], at) for at in tested]
+        p = _paired.holm(np.array([_paired.p_value(one) for one in above]))
         found[name] = _paired.interval(rates[noise, peak] - _others(rates[noise], peak))
-        places.append(len(tested) > 2 and tested[0] < peak < tested[-1])
+        inner = len(tested) > 2 and tested[0] < peak < tested[-1]
+        places.append(Peak(found[name], float(p[tested.index(peak)]) if tested else float("nan"), inner))
     few = len(shape.injected) < 3
-    return ("inconclusive" if few else decide(found["healing"], found["plain"], found["matched"], places)), found
+    return ("inconclusive" if few else decide(found["healing"], places)), found
 
 
 def _mean(rows: Sequence[Float], size: int) -> Float:
     return np.mean(rows, axis=0) if rows else np.full(size, np.nan)
 
 
-def decide(healing: Interval, plain: Interval, matched: Interval, inner: Sequence[bool]) -> Any:
+class Peak(NamedTuple):
+    """The tested step of highest mean sensitivity under one kind of noise."""
+
+    above: Interval
+    """Its sensitivity less the mean of the other steps."""
+    p: float
+    """Of no difference, corrected over the tested steps."""
+    inner: bool
+    """Whether it is neither the first nor the last tested step."""
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether it is more than the highest of steps that are all alike."""
+        return self.above.low > 0 and self.p < 0.05
+
+
+def decide(healing: Interval, peaks: Sequence[Peak]) -> Any:
     """The verdict, by `Propagation.rule`.
 
     Args:
         healing: Dissimilarity at the last step less half of that at the injected one, after early plain noise.
-        plain: Sensitivity at the peak of plain noise less the mean of the other steps.
-        matched: The same of matched noise.
-        inner: Whether the peak of either noise is neither the first nor the last tested step.
+        peaks: Of plain and of matched noise.
     """
-    peaks = list(zip((plain, matched), inner, strict=True))
-    if min(healing.n, plain.n, matched.n) < FEWEST:
+    if min(healing.n, *(peak.above.n for peak in peaks)) < FEWEST:
         return "inconclusive"
-    if healing.high < 0 or any(peak.low > 0 and not inside for peak, inside in peaks):
+    if healing.high < 0 or any(peak.stands_out and not peak.inner for peak in peaks):
         return "does not replicate"
-    return "replicates" if healing.low >= 0 and all(peak.low > 0 for peak, _ in peaks) else "inconclusive"
+    return "replicates" if healing.low >= 0 and all(peak.stands_out for peak in peaks) else "inconclusive"
 
 
 def _dataset(shape: Shape, apart: Float, means: Float, rates: Float, steps: Sequence[StepInfo]) -> xr.Dataset:

@@ -35,7 +35,7 @@ from analyses.experiments._table import (
 )
 from store import ActivationStore, CaptureItem, CaptureSpec, Json, Run, dims
 
-VERSION: Final = 1
+VERSION: Final = 2
 SCORE: Final = "overall"
 FEWEST: Final = 10
 """Samples with several answers below which nothing is decided."""

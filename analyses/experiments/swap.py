@@ -44,7 +44,7 @@ class Swap(OnStates):
         "(lower end of the interval), more than under the same tokens of a stranger (p below 0.05 after Holm's "
         "correction over all arms), and swapping the tokens where the answers differ flips more than swapping all "
         "others (lower end). Does not replicate: at every such layer less than half flip (upper ends). Inconclusive "
-        "otherwise, without these controls, or with fewer than 3 pairs."
+        "otherwise, without these controls, or with fewer than 8 pairs."
     )
 
     twins: bool = True

@@ -18,10 +18,10 @@ from analyses.experiments._base import Arm, Frame, register
 from analyses.experiments._exchange import RESID, Labels, OnStates
 from analyses.experiments._exchanged import Read, Stored, read, settled, stored
 from analyses.experiments._flips import FEWEST, UNIT, Flips
-from analyses.experiments._paired import Float, Interval
+from analyses.experiments._paired import Float, Interval, holm, p_value
 from store import ActivationStore, CaptureItem, CaptureSpec, Json, Sample
 
-VERSION = 1
+VERSION = 2
 MOST = 0.5
 """Flip rate from which on a block of steps decides the answer."""
 SETTLED = 0.9
@@ -42,10 +42,11 @@ class Windows(OnStates):
         "All video tokens of all layers in one block of steps, mean flip rate per sample (per pair of twins). The "
         "answer has settled at a block if x̂0 at its first step shows the final answer, then and in later blocks, in "
         "90 % of the clean runs. Replicates: in some block before that, at least half of the runs flip, and more than "
-        "under a stranger's states (lower ends of both intervals), and in no block after it, of which there is one, do "
-        "half flip (upper ends). Does not replicate: in every block before, less than half flip (upper ends), or in "
+        "under a stranger's states (lower ends of both intervals, and p of the latter below 0.05 after Holm's "
+        "correction over the blocks), and in no block after it, of which there is one, do half flip (upper ends). Does "
+        "not replicate: in every block before, less than half flip (upper ends), or in "
         "some block after, half or more do (lower end). Inconclusive otherwise, without either kind of block, or with "
-        "fewer than 3 samples."
+        "fewer than 8 samples."
     )
 
     twins: bool = False
@@ -108,6 +109,8 @@ class Block(NamedTuple):
     """Share of runs that end in the donor's answer."""
     gain: Interval
     """Flips less those under a stranger's states."""
+    p: float
+    """Of no gain, corrected over the blocks."""
     settled: float
     """Share of clean runs whose x̂0 shows the final answer from the block's first step on."""
 
@@ -141,16 +144,22 @@ def _compare(acts: ActivationStore, found: Stored) -> Found:
 def _blocks(table: Flips, shares: dict[int, float]) -> list[Block]:
     """Blocks of steps in which all layers were exchanged whole, by their first step."""
     widest = max((arm.last_layer - arm.first_layer for arm in table.arms), default=0)
+    whole = [
+        (arm, at)
+        for at, arm in enumerate(table.arms)
+        if arm.part == "whole" and arm.last_layer - arm.first_layer == widest
+    ]
+    corrected = holm(np.array([p_value(table.gain(arm)) for arm, _ in whole], np.float64))
     found = [
         Block(
             arm.first_step,
             arm.last_step,
             _flips.interval(table.values["flip"][at]),
             _flips.interval(table.gain(arm)),
+            float(p),
             shares.get(arm.first_step, float("nan")),
         )
-        for at, arm in enumerate(table.arms)
-        if arm.part == "whole" and arm.last_layer - arm.first_layer == widest
+        for (arm, at), p in zip(whole, corrected, strict=True)
     ]
     return sorted(found, key=lambda row: (row.first, row.last))
 
@@ -177,7 +186,7 @@ def decide(rows: Sequence[Block]) -> Any:
         return "inconclusive"
     if any(row.flip.low >= MOST for row in after) or all(row.flip.high < MOST for row in before):
         return "does not replicate"
-    early = any(row.flip.low >= MOST and row.gain.low > 0 for row in before)
+    early = any(row.flip.low >= MOST and row.gain.low > 0 and row.p < 0.05 for row in before)
     return "replicates" if early and all(row.flip.high < MOST for row in after) else "inconclusive"
 
 

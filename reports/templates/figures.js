@@ -1,4 +1,4 @@
-// Still figures: a line marks the chosen step and layer wherever an axis has them; a click chooses.
+// Still figures: a line marks the chosen step and layer wherever an axis has them; a click or the arrow keys choose.
 for (const svg of document.querySelectorAll("svg[data-links]")) {
   const links = JSON.parse(svg.dataset.links);
   const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
@@ -19,7 +19,18 @@ for (const svg of document.querySelectorAll("svg[data-links]")) {
     if (marks[i]) marks[i].remove();
     marks[i] = svg.appendChild(line(link, link.at[at]));
   }));
-  if (links.length) svg.classList.add("linked");
+  if (!links.length) continue;
+  svg.classList.add("linked");
+  const box = svg.parentElement;
+  box.tabIndex = 0;
+  box.addEventListener("keydown", (event) => {
+    const [along, by] = { ArrowLeft: ["x", -1], ArrowRight: ["x", 1], ArrowDown: ["y", -1], ArrowUp: ["y", 1] }[event.key] ?? [];
+    const i = links.findIndex((link) => link.along === along);
+    if (i < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
+    const { name, values } = links[i], at = marks[i] ? values.indexOf(Number(marks[i].dataset.value)) + by : by < 0 ? values.length - 1 : 0;
+    view.set({ [name]: values[Math.min(values.length - 1, Math.max(0, at))] });
+    event.preventDefault();
+  });
   svg.addEventListener("click", (event) => {
     const box = svg.getBoundingClientRect();
     const point = { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };

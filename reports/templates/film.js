@@ -1,3 +1,13 @@
+// A sheet is decoded when a picture that shows it comes near the window; until then its opening cell lies there.
+const nearby = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    target.classList.add("on");
+    nearby.unobserve(target);
+  }
+}, { rootMargin: "50% 0px" });
+for (const screen of document.querySelectorAll(".screen.live, .screen.under")) nearby.observe(screen);
+window.addEventListener("beforeprint", () => document.querySelectorAll(".screen.live").forEach((one) => one.classList.add("on")));
 // Each film: sliders move every picture of it to another cell of its sheet. Without this script the page shows posters.
 for (const film of document.querySelectorAll(".film")) {
   const sliders = [...film.querySelectorAll("input[type=range]")].map((input) => ({

@@ -35,7 +35,7 @@ def read(layout: Layout, kind: Kind, id: str) -> Contents:
     path = layout.manifest(kind, id)
     if kind == "runs":
         entry = manifest.read_run(path, layout.root)
-        found, contents = entry.run.id, Contents(entry.path, _of_run(entry), entry.metadata)
+        found, contents = entry.id, Contents(entry.path, _of_run(entry), entry.metadata)
     elif kind == "samples":
         sample = manifest.read_sample(path, layout.root)
         found, contents = id, Contents(sample.path, sample.files, sample.metadata)

@@ -105,7 +105,7 @@ def test_the_end_is_the_finished_latent_made_in_one_step(pair: Pair, monkeypatch
 
 
 def test_the_run_with_gradients_is_the_traced_run_bit_for_bit(pair: Pair) -> None:
-    taps = attribution._Taps(attribution._needs(pair.model, pair.asked()))
+    taps = attribution._Taps(attribution._needs(pair.model, pair.asked()), range(STEPS))
     weights = [weight for one in pair.model.adapter.denoisers().values() for weight in one.parameters()]
     before = [weight.requires_grad for weight in weights]
     tapped, bare = traced(pair, taps, graphs=tuple(range(STEPS))), traced(pair)
@@ -185,6 +185,55 @@ def test_where_the_rest_is_linear_it_is_the_whole_effect(tmp_path: Path) -> None
     token = found["attribution"].sel(layer=2, step=0, frame=1, y=2, x=3).sum()
     one, none = (moved(pair, "resid_post", 2, 0, share, towards, token=(1, 2, 3)) for share in (1.0, 0.0))
     assert float(token) == pytest.approx(one - none, rel=1e-3)
+
+
+def gap(pair: Pair, *, site: str, layer: int, step: int, points: int) -> float:
+    """How far what is attributed to all tokens of a place is from the whole effect of the patch, as its share."""
+    towards = pair.towards()
+    asked = pair.asked(sites=(site,), steps=(step,), points=points)
+    found = attribution.attributed(pair.model, asked, pair.acts, towards=towards)["attribution"]
+    ends = [moved(pair, site, layer, step, share, towards) for share in (0.0, 1.0)]
+    return abs(float(found.sel(layer=layer).sum()) - (ends[1] - ends[0])) / abs(ends[1] - ends[0])
+
+
+def test_points_on_the_way_add_up_to_the_whole_effect_where_it_is_not_linear(pair: Pair) -> None:
+    """Behind the last block, no later state is moved: the path is that of the patch, and the norm bends it."""
+    where: dict[str, Any] = {"site": "resid_post", "layer": 2, "step": 2}
+    plain, few, many = (gap(pair, **where, points=points) for points in (0, 4, 16))
+    assert plain > 0.02
+    assert few < 0.5 * plain
+    assert many < 2e-3
+
+
+def test_points_change_nothing_where_the_way_is_straight(tmp_path: Path) -> None:
+    pipeline = tiny.pipeline(experts=2)
+    for denoiser in (pipeline.transformer, pipeline.transformer_2):
+        denoiser.norm_out = torch.nn.Identity()
+    pair = tiny_pair(tmp_path / "acts", ("latent/full",), pipeline=pipeline)
+    for points in (0, 1, 3):
+        assert gap(pair, site="resid_post", layer=2, step=3, points=points) < 1e-3
+
+
+def test_a_point_is_the_slope_there(pair: Pair) -> None:
+    """The midpoint of all states: layer 0 is moved with those after it, whose jacobians are those of the line."""
+    towards, share = pair.towards(), 0.02
+    asked = pair.asked(sites=("resid_post",), steps=(1,), points=1)
+    found = attribution.attributed(pair.model, asked, pair.acts, towards=towards)["attribution"]
+    ends = [moved(pair, "resid_post", 2, 1, 0.5 + side * share, towards) for side in (-1, 1)]
+    assert float(found.sel(layer=2).sum()) == pytest.approx((ends[1] - ends[0]) / (2 * share), rel=1e-2)
+    assert (found.sel(layer=[0, 1]) != 0).any()
+
+
+def test_points_are_kept_apart_and_counted(pair: Pair) -> None:
+    asked = [pair.asked(steps=(0, 3), points=2)]
+    todo = attribution.programme(pair.model, asked, into=pair.acts, analysis="points")
+    assert "1 to make: 4 steps with a" in str(todo)
+    assert attribution.conduct(pair.model, todo, into=pair.acts) == 1
+    (id,) = pair.acts.result_ids("points")
+    assert pair.acts.result(id).record.params["points"] == 2
+    assert "points" not in pair.asked().params
+    with pytest.raises(interp.BadIntervention, match="-1 points between"):
+        attribution.programme(pair.model, [pair.asked(points=-1)], into=pair.acts, analysis="points")
 
 
 def test_nothing_is_attributed_to_states_that_are_the_runs_own(pair: Pair) -> None:

@@ -13,7 +13,7 @@ import torch
 
 import interp
 import store
-from interp import batching, capturing, experimenting, intervening, making, scoring
+from interp import batching, capturing, experimenting, intervening, making, rows, scoring
 from interp.batching import TOLERANCE
 from interp.conditions import Condition
 from interp.interventions import (
@@ -115,8 +115,8 @@ def test_rows_that_are_swapped_do_not_go_unnoticed(
 ) -> None:
     """The planted fault: blocks of a batch are given to its runs in the wrong order."""
     captured(model, tmp_path / "alone", batch=1)
-    original = making._Split.__init__
-    monkeypatch.setattr(making._Split, "__init__", lambda split, rows: original(split, rows[::-1]))
+    original = rows.Split.__init__
+    monkeypatch.setattr(rows.Split, "__init__", lambda split, given: original(split, given[::-1]))
     together, batched = captured(model, tmp_path / "together", batch=4)
     with pytest.raises(AssertionError):
         assert_same(batched, store.open(tmp_path / "alone"), together.run_ids[:1])

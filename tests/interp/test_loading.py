@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import UniPCMultistepScheduler
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, UniPCMultistepScheduler
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
@@ -116,5 +116,21 @@ def test_a_flow_model_is_given_euler_with_its_own_shift() -> None:
     kept = interp.load(tiny.pipeline()).pipeline
     own = kept.scheduler
     assert interp.load(kept, scheduler="euler").pipeline.scheduler is own
-    with pytest.raises(interp.BadInput, match=r"samples with CogVideoXDDIMScheduler, which is no flow"):
-        interp.load(cogvideox.pipeline(), scheduler="euler")
+
+
+def test_a_sampler_without_memory_is_kept_and_cogvideox_is_given_one() -> None:
+    kept = cogvideox.pipeline()
+    own = kept.scheduler
+    assert interp.load(kept, scheduler="euler").pipeline.scheduler is own
+    given = interp.load(cogvideox.pipeline(scheduler=CogVideoXDPMScheduler), scheduler="euler").pipeline.scheduler
+    assert type(given) is CogVideoXDDIMScheduler
+    assert torch.equal(given.alphas_cumprod, own.alphas_cumprod)
+    for name in ("timestep_spacing", "prediction_type"):
+        assert given.config[name] == own.config[name]
+
+
+def test_a_solver_with_a_memory_that_is_no_flow_is_refused() -> None:
+    pipeline = tiny.pipeline()
+    pipeline.scheduler = UniPCMultistepScheduler(prediction_type="v_prediction")
+    with pytest.raises(interp.BadInput, match=r"samples with UniPCMultistepScheduler, which is no flow"):
+        interp.load(pipeline, scheduler="euler")

@@ -33,7 +33,7 @@ FLAGS = (
 def opened(driver, path):
     driver.get_log("browser"), driver.get_log("performance")
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     driver.get(path.as_uri())
     return driver
 

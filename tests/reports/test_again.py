@@ -13,6 +13,7 @@ from selenium.webdriver.common.by import By
 
 import analyses
 from reports import _again
+from reports._beside import Inside
 from reports._section import Context, drawer
 from tests.reports.browser import needs_browser, opened
 
@@ -45,7 +46,7 @@ def test_what_a_figure_names_is_in_its_result(plain):
 
 def test_a_table_is_the_data_frame(plain):
     result = next(one for one in plain.results if one.record.analysis == "energy")
-    (table,) = _again.tables(result, ["energy_by_step"])
+    (table,) = _again.tables(result, ["energy_by_step"], Inside())
     read = pd.read_csv(io.StringIO(unquote(table.uri.split(",", 1)[1])))
     frame = result.to_dataframe("energy_by_step")[read.columns]
     pd.testing.assert_frame_equal(read, frame, check_dtype=False, rtol=1e-5)
@@ -55,8 +56,8 @@ def test_a_table_is_the_data_frame(plain):
 def test_a_table_too_large_for_a_page_is_left_to_the_code(plain, monkeypatch):
     result = plain.results[0]
     name = str(result.to_dataset().attrs["headline"])
-    monkeypatch.setattr(_again, "CSV_BYTES", 100)
-    assert [table.uri for table in _again.tables(result, [name])] == [""]
+    monkeypatch.setattr(Inside, "table_bytes", 100)
+    assert _again.tables(result, [name], Inside()) == (_again.Table(name, ""),)
 
 
 def test_the_code_runs_and_gives_the_same_figures(plain, page, tmp_path, monkeypatch):
@@ -74,7 +75,7 @@ def test_the_code_runs_and_gives_the_same_figures(plain, page, tmp_path, monkeyp
 
 def test_hostile_labels_stay_inside_a_table(hostile):
     result = next(one for one in hostile.results if one.record.analysis == "trajectory")
-    for table in _again.tables(result, ["score"]):
+    for table in _again.tables(result, ["score"], Inside()):
         assert re.fullmatch(r"data:text/csv;charset=utf-8,[\w%. ,\-:;()=/~]*", table.uri)
         assert "onerror" in unquote(table.uri)
 

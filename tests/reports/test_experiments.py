@@ -45,7 +45,7 @@ def test_a_swap_is_a_grid_for_each_part_with_its_numbers(swapped):
 def test_windows_and_patches_are_drawn_too(tmp_path):
     windows = Windows(layer_blocks=2, step_blocks=2)
     acts = Exchanged(units=2, ambiguous=True, seeds=(0, 1)).plant(tmp_path / "windows", windows)
-    (figure,) = drawn(acts, windows.compare(acts)).figures
+    figure, _ = drawn(acts, windows.compare(acts)).figures
     assert len(re.findall(r">0\.00</text>", figure.svg)) == 8
     assert ">0-5</text>" in figure.svg  # all layers
     patch = Patch(sites=("resid_post", "mlp_out"), parts=("target",), windows=((0, 3),))
@@ -73,3 +73,19 @@ def test_the_page_has_the_section(swapped):
     assert "a mask of 3×6×6 tokens" in page
     assert "bits" not in page
     assert re.search(r"; and \d+ more<", page)
+
+
+def test_windows_are_told_by_family_and_difficulty(tmp_path):
+    """Of the harder family alone, first steps decide."""
+    windows = Windows(layer_blocks=2, step_blocks=2)
+    planted = Exchanged(units=4, ambiguous=True, seeds=(0, 1), families=("search", "blend"))
+
+    def ends(labels, unit):
+        return "donor" if unit % 2 and labels["part"] == "whole" and labels["first_step"] == 0 else "own"
+
+    acts = planted.plant(tmp_path / "acts", windows, ends)
+    figure = drawn(acts, windows.compare(acts)).figures[-1]
+    assert figure.title == "Which steps decide, by family and difficulty"
+    assert "blend hard (n = 2): most at steps 0-1, 1.00" in figure.alt
+    assert "search easy (n = 2): most at steps 0-1, 0.00" in figure.alt
+    assert sorted(re.findall(r">(\d\.\d\d)</text>", figure.svg)) == ["0.00", "0.00", "0.00", "1.00"]

@@ -156,6 +156,20 @@ def test_a_click_on_a_still_figure_chooses_for_all(chrome):
 
 
 @needs_browser
+def test_arrow_keys_in_a_still_figure_choose_for_all(chrome):
+    figure = chrome.find_element(By.CSS_SELECTOR, "div:has(> svg.linked)")
+    figure.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert cell(chrome).startswith("step 1, ")
+    figure.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert cell(chrome).startswith("step 0, ")
+    marked = {
+        one.get_attribute("data-value") for one in chrome.find_elements(By.CSS_SELECTOR, ".chosen[data-name=step]")
+    }
+    assert marked == {"0"}
+    WebDriverWait(chrome, 5).until(lambda _: "step=0" in chrome.current_url)
+
+
+@needs_browser
 def test_maps_lie_over_x0_at_will(chrome):
     stacks = chrome.find_elements(By.CSS_SELECTOR, ".stack:has(.under)")
     chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", stacks[1])

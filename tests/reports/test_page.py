@@ -175,7 +175,7 @@ def test_questions_have_answers(plain, question, query):
 
 
 def test_what_does_not_fit_is_left_out_and_told(plain, page):
-    one = plain.page(media_bytes=20_000)
+    one = plain.page(media_bytes=40_000)
     assert "Not shown: " in one
     assert re.search(r"\d of 6 runs \(the page&#39;s limit", one)
     assert len(one) < len(page)

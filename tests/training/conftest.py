@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from training import model
-from training.config import Config, ModelConfig, preset
+from training.config import Config, WanConfig, preset
+from training.families import Parts
 from training.session import Session
 
-TINY = ModelConfig(
+TINY = WanConfig(
     latent_channels=4, vae_dim=4, layers=2, heads=2, head_dim=16, ffn_dim=32, text_dim=32, max_sequence_length=32
 )
 
@@ -48,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 
 @pytest.fixture
-def parts() -> model.Parts:
+def parts() -> Parts:
     built = model.build(TINY, seed=3)
     built.vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.5, 2.0, 1.0])
     for part in (built.vae, built.text_encoder, built.transformer):

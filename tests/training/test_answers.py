@@ -8,26 +8,32 @@ import torch
 from interp.worlds import worlds
 from training import answers, data, transformer
 from training.config import Config
-from training.model import Parts
+from training.families import Parts
 from training.session import Session
+
+
+def levels(n: int, sigma: float) -> dict[str, torch.Tensor]:
+    """Of flow matching."""
+    full = torch.full((n, 1, 1, 1, 1), sigma)
+    return {"signal": 1 - full, "sigma": full}
 
 
 def test_at_pure_noise_all_answers_weigh_the_same_and_without_noise_the_true_one_all() -> None:
     known = torch.randn(3, 4, 2, 2, 3, 3, generator=torch.Generator().manual_seed(0))
     valid = torch.tensor([2, 4, 1])
-    at_noise = answers.expected(known, valid, torch.randn(3, 2, 2, 3, 3), torch.ones(3))
+    at_noise = answers.expected(known, valid, torch.randn(3, 2, 2, 3, 3), **levels(3, 1.0))
     for row, k in enumerate(valid.tolist()):
         torch.testing.assert_close(at_noise[row], known[row, :k].mean(dim=0))
     shown = torch.stack([known[0, 1], known[1, 3], known[2, 0]])
-    torch.testing.assert_close(answers.expected(known, valid, shown, torch.full((3,), 0.01)), shown)
+    torch.testing.assert_close(answers.expected(known, valid, shown, **levels(3, 0.01)), shown)
 
 
 def test_weights_are_those_of_bayes() -> None:
     known = torch.tensor([1.0, 3.0]).view(1, 2, 1, 1, 1, 1)
-    sigma, noisy = torch.tensor([0.6]), torch.tensor([0.9]).view(1, 1, 1, 1, 1)
+    noisy = torch.tensor([0.9]).view(1, 1, 1, 1, 1)
     density = [torch.distributions.Normal(0.4 * value, 0.6).log_prob(torch.tensor(0.9)).exp() for value in (1.0, 3.0)]
     wanted = (density[0] * 1.0 + density[1] * 3.0) / (density[0] + density[1])
-    found = answers.expected(known, torch.tensor([2]), noisy, sigma)
+    found = answers.expected(known, torch.tensor([2]), noisy, **levels(1, 0.6))
     assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
@@ -40,7 +46,7 @@ def test_the_mean_is_what_single_answers_average_to() -> None:
     noisy = (1 - sigma) * known.flatten()[chosen] + sigma * torch.randn(n, generator=generator)
     near = (noisy - 0.3).abs() < 0.05
     wanted = known.flatten()[chosen][near].mean()
-    found = answers.expected(known, torch.tensor([3]), torch.full((1, 1, 1, 1, 1), 0.3), torch.tensor([sigma]))
+    found = answers.expected(known, torch.tensor([3]), torch.full((1, 1, 1, 1, 1), 0.3), **levels(1, sigma))
     assert found.item() == pytest.approx(wanted.item(), abs=4 * 1.3 / near.sum().sqrt().item())
 
 
@@ -91,14 +97,15 @@ def test_of_an_ambiguous_sample_the_mean_is_learned(finished: Session, monkeypat
         sigma: torch.Tensor,
         text: torch.Tensor,
     ) -> torch.Tensor:
-        mean = answers.expected(rivals.answers, rivals.valid, noisy[-6:], sigma[-6:])
+        s = sigma[-6:].view(-1, 1, 1, 1, 1)
+        mean = answers.expected(rivals.answers, rivals.valid, noisy[-6:], signal=1 - s, sigma=s)
         value = torch.zeros_like(noisy)
-        value[-6:] = (noisy[-6:] - mean) / sigma[-6:].view(-1, 1, 1, 1, 1)
+        value[-6:] = (noisy[-6:] - mean) / s
         return value
 
     monkeypatch.setattr(transformer, "velocity", exact)
     none = tuple(part[:0] for part in pool.batch(1, torch.Generator().manual_seed(0)))
     generator = torch.Generator().manual_seed(3)
     assert len(none) == 3
-    loss = transformer.flow_matching(config, parts, none, generator, among=rivals)
+    loss = transformer.error(config, parts, none, generator, among=rivals)
     assert loss.item() < 1e-5

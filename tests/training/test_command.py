@@ -37,6 +37,16 @@ def test_minutes_alone_take_the_place_of_steps() -> None:
     assert (both.steps, both.minutes) == (10, 7)
 
 
+def test_a_model_brings_its_own_choices() -> None:
+    second = configured("--model", "tinycog")
+    assert (second.model.family, second.model.cell, configured().model.family) == ("cogvideox", 4, "wan")
+    assert second.transformer.pool < configured().transformer.pool
+    small = configured("--model", "tinycog", "--preset", "dry")
+    assert (small.model.name, small.model.layers) == ("tinycog", 2)
+    with pytest.raises(SystemExit):
+        configured("--model", "tinycat")
+
+
 def test_options_reach_their_place() -> None:
     config = configured("--batch", "3", "--rate", "0.1", "--pool", "77", "--n", "5", "--eval-dtype", "bfloat16")
     assert (config.transformer.batch, config.transformer.rate, config.transformer.pool) == (3, 0.1, 77)

@@ -259,3 +259,38 @@ def test_an_evaluation_that_is_done_is_written_anew_from_its_parts(finished: Ses
     before = json.loads(evaluate.path(finished.config).read_text())
     evaluate.evaluate(finished)
     assert json.loads(evaluate.path(finished.config).read_text()) == before
+
+
+def _row(guidance: float, hits: int, n: int = 570, *, overall: float = 0.9) -> dict[str, object]:
+    return {"guidance": guidance, "solved": wilson(hits, n)._asdict(), "overall": overall}
+
+
+@pytest.mark.parametrize(
+    ("hits", "guidance"),
+    [
+        ({1.5: 548, 2.5: 550, 4.0: 537}, 1.5),  # 96.1 % is within 94.6 to 97.7 %
+        ({1.5: 538, 2.5: 550, 4.0: 537}, 2.5),  # 94.4 % is not
+        ({1.5: 300, 2.5: 540, 4.0: 550}, 2.5),  # nor is the lowest the best by itself
+        ({1.5: 300, 2.5: 400, 4.0: 550}, 4.0),
+        ({4.0: 550, 1.5: 550, 2.5: 550}, 1.5),  # in any order
+    ],
+)
+def test_the_lowest_guidance_that_cannot_be_told_from_the_best_is_shipped(
+    hits: dict[float, int], guidance: float
+) -> None:
+    assert evaluate.chosen([_row(one, count) for one, count in hits.items()])["guidance"] == guidance
+
+
+def test_a_guidance_at_the_very_end_of_the_interval_is_within_it() -> None:
+    best = _row(4.0, 90, 100)
+    low = best["solved"]["low"]  # pyright: ignore[reportIndexIssue]
+    at = {"guidance": 1.5, "solved": {"value": low, "low": 0.0, "high": 1.0}, "overall": 0.5}
+    under = {**at, "solved": {"value": low - 1e-9, "low": 0.0, "high": 1.0}}
+    assert evaluate.chosen([at, best])["guidance"] == 1.5
+    assert evaluate.chosen([under, best])["guidance"] == 4.0
+
+
+def test_fewer_samples_tell_less_apart() -> None:
+    """At 25 of 30 the next lower guidance may be chance; at 250 of 300 it is not."""
+    assert evaluate.chosen([_row(1.5, 22, 30), _row(4.0, 25, 30)])["guidance"] == 1.5
+    assert evaluate.chosen([_row(1.5, 220, 300), _row(4.0, 250, 300)])["guidance"] == 4.0

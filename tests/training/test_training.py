@@ -11,19 +11,22 @@ import torch
 
 from interp.worlds import worlds
 from training import checkpoint, data, model, onepass, tokenizer, transformer, vae
-from training.config import Config, ModelConfig, preset
-from training.sampling import BatchedPipeline, sample
+from training.config import Config, WanConfig, preset
+from training.families import Parts, wan
+from training.families.wan import BatchedPipeline
+from training.process import Flow
+from training.sampling import sample
 from training.session import Session
 
 
 def test_building_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    model.build(ModelConfig(layers=1), seed=3)
+    model.build(WanConfig(layers=1), seed=3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @torch.no_grad()
-def test_one_pass_equals_the_vae_frame_by_frame(parts: model.Parts) -> None:
+def test_one_pass_equals_the_vae_frame_by_frame(parts: Parts) -> None:
     video = torch.rand(1, 3, 17, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     posterior = parts.vae.encode(video).latent_dist
     mean, logvar = onepass.encode(parts.vae, video)
@@ -34,7 +37,7 @@ def test_one_pass_equals_the_vae_frame_by_frame(parts: model.Parts) -> None:
 
 
 @torch.no_grad()
-def test_the_image_condition_is_the_pipelines(config: Config, parts: model.Parts) -> None:
+def test_the_image_condition_is_the_pipelines(config: Config, parts: Parts) -> None:
     sample = worlds["maze"].generate(1)[0]
     pixels = data.to_model(torch.from_numpy(sample.video)[None])
     pipe = BatchedPipeline(**parts.components())
@@ -42,12 +45,12 @@ def test_the_image_condition_is_the_pipelines(config: Config, parts: model.Parts
     _, condition = pipe.prepare_latents(
         pixels[:, :, 0], 1, 4, 96, 96, 17, torch.float32, torch.device("cpu"), generator, None, None
     )
-    ours = data.encode(parts.vae, data.condition_video(pixels))
-    torch.testing.assert_close(condition, torch.cat([data.mask_channels(ours), ours], dim=1), rtol=1e-4, atol=1e-4)
+    ours = wan.Wan().condition(pixels, lambda still: data.encode(parts.vae, still))
+    torch.testing.assert_close(condition, torch.cat([wan.mask_channels(ours), ours], dim=1), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_prompts_are_embedded_as_by_the_pipeline(parts: model.Parts) -> None:
+def test_prompts_are_embedded_as_by_the_pipeline(parts: Parts) -> None:
     prompts = ["Solve the maze: red goes to blue.", ""]
     pipe = BatchedPipeline(**parts.components())
     theirs, _ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, max_sequence_length=24)
@@ -55,7 +58,7 @@ def test_prompts_are_embedded_as_by_the_pipeline(parts: model.Parts) -> None:
     torch.testing.assert_close(transformer.embed(parts, ids), theirs)
 
 
-def test_a_batch_of_pictures_gives_what_each_gives_alone(config: Config, parts: model.Parts) -> None:
+def test_a_batch_of_pictures_gives_what_each_gives_alone(config: Config, parts: Parts) -> None:
     samples = worlds["maze"].generate(2, seed=1)
     pictures, prompts = np.stack([one.first_frame for one in samples]), [one.record.prompt for one in samples]
     pipe = BatchedPipeline(**parts.components())
@@ -151,7 +154,7 @@ def test_a_heavier_family_has_more_turns_and_no_sample_twice() -> None:
     assert len({video.numpy().tobytes() for video in videos}) == 3 * len(turns)
 
 
-def test_the_pool_holds_the_newest_samples_however_it_got_there(config: Config, parts: model.Parts) -> None:
+def test_the_pool_holds_the_newest_samples_however_it_got_there(config: Config, parts: Parts) -> None:
     pools = [data.LatentPool(config, parts.vae, parts.tokenizer) for _ in range(2)]
     for end in (6, 8, 10):
         pools[0].advance(end)
@@ -163,7 +166,7 @@ def test_the_pool_holds_the_newest_samples_however_it_got_there(config: Config, 
 
 def test_noise_levels_keep_to_their_range_and_lean_to_noise() -> None:
     def drawn(**ends: float) -> torch.Tensor:
-        return transformer.noise_levels(20_000, torch.Generator().manual_seed(0), shift=3.0, **ends)
+        return Flow(3.0).draw(20_000, torch.Generator().manual_seed(0), **ends)
 
     every, high, low = drawn(), drawn(low=0.85), drawn(high=0.85)
     assert float(every.median()) == pytest.approx(0.75, abs=0.01)  # 0.5 before the shift
@@ -175,7 +178,7 @@ def test_noise_levels_keep_to_their_range_and_lean_to_noise() -> None:
 
 @pytest.mark.parametrize("family", worlds.names())
 def test_words_of_worlds_are_one_token_and_prompts_are_not_cut(family: str) -> None:
-    tokens = tokenizer.build(ModelConfig().max_sequence_length)
+    tokens = tokenizer.build(WanConfig().max_sequence_length)
     for split in ("in_domain", "out_of_domain"):
         for prompt in {one.record.prompt for one in worlds[family].generate(12, seed=7, split=split)}:
             ids = tokens(prompt, truncation=False).input_ids
@@ -196,7 +199,7 @@ def test_an_unknown_preset_names_what_there_is(tmp_path: Path) -> None:
 
 
 def test_self_attention_for_the_compiler_is_the_originals_bit_for_bit() -> None:
-    net = model.transformer(ModelConfig(layers=2, heads=2, ffn_dim=64, text_dim=32))
+    net = wan.Wan().transformer(WanConfig(layers=2, heads=2, ffn_dim=64, text_dim=32))
     generator = torch.Generator().manual_seed(0)
     inputs = {
         "hidden_states": torch.randn(2, net.config["in_channels"], 3, 4, 4, generator=generator),
@@ -205,5 +208,5 @@ def test_self_attention_for_the_compiler_is_the_originals_bit_for_bit() -> None:
     }
     before = net(**inputs).sample
     for block in net.blocks:
-        block.attn1.set_processor(transformer.SelfAttention())
+        block.attn1.set_processor(wan.SelfAttention())
     assert torch.equal(net(**inputs).sample, before)

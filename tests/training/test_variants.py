@@ -12,6 +12,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline
 from torch import Tensor
 
 from training import checkpoint, data, experts, few_step, lora, model, sampling
+from training.families import wan
 from training.few_step import grids, levels
 from training.session import Session
 
@@ -24,7 +25,7 @@ def velocity_of(transformer: Any) -> Tensor:
     noisy, condition = (torch.randn(SHAPE, generator=generator) for _ in range(2))
     with torch.no_grad():
         return transformer(
-            hidden_states=torch.cat([noisy, data.mask_channels(noisy), condition], dim=1),
+            hidden_states=torch.cat([noisy, wan.mask_channels(noisy), condition], dim=1),
             timestep=torch.tensor([900.0, 300.0]),
             encoder_hidden_states=torch.randn(2, 32, 32, generator=generator),
             return_dict=False,
@@ -117,7 +118,7 @@ def test_two_experts_are_one_pipeline_that_changes_over(
     finished: Session, pipe: WanImageToVideoPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = finished.config
-    both = model.two_experts(config.model_folder, pipeline=sampling.BatchedPipeline)
+    both = model.two_experts(config.model_folder, pipeline=wan.BatchedPipeline)
     assert both.config.boundary_ratio == config.experts.boundary_ratio
     plain, rank = velocity_of(pipe.transformer), config.experts.rank
     for part, name in ((both.transformer, "expert_high"), (both.transformer_2, "expert_low")):
@@ -163,7 +164,7 @@ def test_the_last_clean_estimate_is_the_video(finished: Session) -> None:
 
 
 def test_what_must_stay_in_float32_stays(pipe: WanImageToVideoPipeline) -> None:
-    sampling.cast(pipe.transformer, torch.bfloat16)
+    wan.cast(pipe.transformer, torch.bfloat16)
     reread = type(pipe.transformer).from_pretrained(
         Path(pipe.config["_name_or_path"]) / "transformer", torch_dtype=torch.bfloat16
     )

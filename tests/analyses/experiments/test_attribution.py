@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from store import ResultRecord
 from tests.planted import PROVENANCE
 from tests.planted_exchange import End, Exchanged
 
-PLANTED = Exchanged(units=3)
+PLANTED = Exchanged(units=8)
 FEW = Attribution(sites=("resid_post", "mlp_out"), layer_blocks=3, windows=((0, 1),))
 DOCS = Path(__file__).parents[3] / "docs" / "experiments.md"
 
@@ -86,10 +87,22 @@ def test_the_plan_is_that_of_patch():
 def test_it_seeks_each_twin_in_the_other_at_the_steps_of_its_windows():
     clean = [(sample, PLANTED.clean(sample, 0, FEW.clean)) for _, sample in PLANTED.samples]
     found = FEW.sought(clean, PLANTED.frame)
-    assert len(found) == 6
+    assert len(found) == 16
     assert {(one.sites, one.steps) for one in found} == {(("resid_post", "mlp_out"), (0, 1))}
     assert {(one.run.id, one.donor.id) for one in found} == {(one.donor.id, one.run.id) for one in found}
     assert all(one.run.sample_id != one.donor.sample_id for one in found)
+
+
+def test_points_are_asked_for_and_told_apart(patched, tmp_path):
+    few = dataclasses.replace(FEW, points=8)
+    clean = [(sample, PLANTED.clean(sample, 0, FEW.clean)) for _, sample in PLANTED.samples]
+    assert {one.points for one in few.sought(clean, PLANTED.frame)} == {8}
+    acts = plant(patched, tmp_path / "acts")
+    with pytest.raises(analyses.NoRuns, match=r"with 8 points between states; make"):
+        few.compare(acts)
+    assert FEW.compare(acts).summary()["points"] == 0
+    with pytest.raises(analyses.BadPlan, match="no -1 points between two states"):
+        dataclasses.replace(FEW, points=-1).plan(PLANTED.frame)
 
 
 def test_right_attributions_rank_as_the_patches_do(patched, tmp_path):
@@ -126,7 +139,9 @@ def test_wrong_attributions_do_not_replicate(patched, tmp_path):
 
 
 def test_without_attributions_it_says_how_to_make_them(patched):
-    with pytest.raises(analyses.NoRuns, match=r"None of the 6 pairs of runs has attributions .* `stepscope experiment"):
+    with pytest.raises(
+        analyses.NoRuns, match=r"None of the 16 pairs of runs has attributions .* `stepscope experiment"
+    ):
         FEW.compare(store.open(patched))
 
 
@@ -135,6 +150,6 @@ def test_the_rule_at_its_edges():
     above, below, none = Interval(0.2, 0.01, 0.4, 9), Interval(-0.2, -0.4, -0.01, 9), Interval(0.0, -0.1, 0.1, 9)
     assert decide(Agreement(good, above, 6)) == "replicates"
     assert decide(Agreement(good, above, 5)) == "inconclusive"
-    assert decide(Agreement(good._replace(n=2), above, 6)) == "inconclusive"
+    assert decide(Agreement(good._replace(n=7), above, 6)) == "inconclusive"
     assert decide(Agreement(good, none, 6)) == decide(Agreement(around, above, 6)) == "inconclusive"
     assert decide(Agreement(low, above, 6)) == decide(Agreement(good, below, 6)) == "does not replicate"

@@ -17,7 +17,7 @@ from analyses.experiments._paired import Interval
 from analyses.experiments.patch import Contrasts, decide
 from tests.planted_exchange import End, Exchanged
 
-PLANTED = Exchanged(units=3)
+PLANTED = Exchanged(units=8)
 FEW = Patch(sites=("resid_post", "mlp_out"), parts=("target", "background"), layer_blocks=3, windows=((0, 1),))
 DOCS = Path(__file__).parents[3] / "docs" / "experiments.md"
 
@@ -71,8 +71,8 @@ def test_recovery_elsewhere_does_not_replicate(tmp_path):
         return "donor" if labels["part"] == "background" else "own"
 
     assert FEW.compare(PLANTED.plant(tmp_path / "else", FEW, elsewhere)).verdict == "does not replicate"
-    two = dataclasses.replace(PLANTED, units=2)
-    assert FEW.compare(two.plant(tmp_path / "two", FEW, middle)).verdict == "inconclusive"
+    few = dataclasses.replace(PLANTED, units=7)
+    assert FEW.compare(few.plant(tmp_path / "few", FEW, middle)).verdict == "inconclusive"
 
 
 def test_the_rule_at_its_edges():
@@ -81,4 +81,4 @@ def test_the_rule_at_its_edges():
     assert decide(Contrasts(above, above, 2)) == "inconclusive"
     assert decide(Contrasts(above, around, 3)) == "inconclusive"
     assert decide(Contrasts(below, around, 3)) == decide(Contrasts(around, below, 3)) == "does not replicate"
-    assert decide(Contrasts(above, above._replace(n=2), 3)) == "inconclusive"
+    assert decide(Contrasts(above, above._replace(n=7), 3)) == "inconclusive"

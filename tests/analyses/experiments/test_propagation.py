@@ -15,7 +15,7 @@ from analyses.experiments import Propagation
 from analyses.experiments._base import Frame
 from analyses.experiments._paired import Interval
 from analyses.experiments.noise import Labels
-from analyses.experiments.propagation import decide, sensitivity
+from analyses.experiments.propagation import Peak, decide, sensitivity
 from store import CaptureSpec, Run, Sample
 from tests.planted import PROVENANCE, Planted, _write
 
@@ -107,8 +107,8 @@ def test_the_verdict_follows_what_was_planted(tmp_path):
         return 1.0 if labels.step == 5 else 0.5
 
     # With matched noise there is nothing at step 0, so that its peak needs a step between two others.
-    assert FEW.compare(plant(tmp_path / "heals", heals)).verdict == "does not replicate"
-    result = FEW.compare(plant(tmp_path / "late", late, switch_step=5))
+    assert FEW.compare(plant(tmp_path / "heals", heals, samples=8)).verdict == "does not replicate"
+    result = FEW.compare(plant(tmp_path / "late", late, samples=8, switch_step=5))
     assert result.verdict == "does not replicate"
     assert result.summary()["peak_plain"] == result.summary()["peak_matched"] == 5
     assert "another expert takes over at step 5, where plain and matched noise peaks" in result.finding
@@ -116,13 +116,14 @@ def test_the_verdict_follows_what_was_planted(tmp_path):
 
 def test_the_rule_at_its_edges():
     above, below, around = Interval(0.2, 0.0, 0.3, 9), Interval(-0.2, -0.3, -0.1, 9), Interval(0.1, -0.1, 0.2, 9)
-    peak = Interval(0.2, 0.1, 0.3, 9)
-    assert decide(above, peak, peak, [True, True]) == "replicates"
-    assert decide(around, peak, peak, [True, True]) == "inconclusive"
-    assert decide(below, peak, peak, [True, True]) == "does not replicate"
-    assert decide(above, peak, peak, [True, False]) == "does not replicate"
-    assert decide(above, peak, around, [True, False]) == "inconclusive"
-    assert decide(above._replace(n=2), peak, peak, [True, True]) == "inconclusive"
+    peak = Peak(Interval(0.2, 0.1, 0.3, 9), 0.04, inner=True)
+    assert decide(above, [peak, peak]) == "replicates"
+    assert decide(around, [peak, peak]) == "inconclusive"
+    assert decide(below, [peak, peak]) == "does not replicate"
+    assert decide(above, [peak, peak._replace(inner=False)]) == "does not replicate"
+    assert decide(above, [peak, Peak(around, 0.04, inner=False)]) == "inconclusive"
+    assert decide(above, [peak, peak._replace(p=0.05)]) == "inconclusive"
+    assert decide(above._replace(n=7), [peak, peak]) == "inconclusive"
 
 
 def test_sensitivity_is_the_mean_from_the_injected_step_on():

@@ -174,7 +174,9 @@ def test_the_verdict_follows_what_was_planted(tmp_path):
     many = dataclasses.replace(PLANTED, units=9)  # the fewest that can be significant among nine comparisons
     acts = many.plant(tmp_path / "many", first, ends(("whole", 3, 0), ("target", 3, 0), units=9))
     assert first.compare(acts).verdict == "replicates"
-    acts = PLANTED.plant(tmp_path / "ends", first, ends(("whole", 0, 0), ("target", 0, 0), ("whole", 5, 0)))
+    acts = dataclasses.replace(PLANTED, units=8).plant(
+        tmp_path / "ends", first, ends(("whole", 0, 0), ("target", 0, 0), ("whole", 5, 0))
+    )
     assert first.compare(acts).verdict == "does not replicate"
     everywhere = ends(("whole", 3, 0), ("target", 3, 0), ("background", 3, 0))
     assert first.compare(PLANTED.plant(tmp_path / "everywhere", first, everywhere)).verdict == "inconclusive"

@@ -18,7 +18,7 @@ from analyses.experiments._paired import Interval
 from analyses.experiments.windows import Block, decide
 from tests.planted_exchange import End, Exchanged
 
-SEEDS = Exchanged(ambiguous=True, seeds=(0, 1), settled=2, units=3)
+SEEDS = Exchanged(ambiguous=True, seeds=(0, 1), settled=2, units=8)
 FEW = Windows(layer_blocks=2, step_blocks=2)
 DOCS = Path(__file__).parents[3] / "docs" / "experiments.md"
 
@@ -78,14 +78,14 @@ def test_a_planted_window_is_found_and_named(tmp_path):
     assert summary["decided_in"] == [0, 1]
     assert summary["settled_at"] == 2
     assert "steps 0 to 1 flip 1.00" in result.finding
-    assert "n = 3 samples" in result.finding
+    assert "n = 8 samples" in result.finding
     data = result.to_dataset().compute()
     whole = data.isel(arm=np.flatnonzero(data["part"] == "whole"))
     np.testing.assert_array_equal(whole.sortby("first_step")["flip"], [1, 0])
     np.testing.assert_array_equal(whole.sortby("first_step")["settled"], [0, 1])
     groups = data.set_index(group="group") if "group" not in data.indexes else data
     assert groups["group"].to_numpy().tolist() == ["planted easy", "planted hard"]
-    assert groups["samples_of_group"].to_numpy().tolist() == [2, 1]
+    assert groups["samples_of_group"].to_numpy().tolist() == [4, 4]
     first = int(np.flatnonzero((data["part"] == "whole") & (data["first_step"] == 0)).item())
     assert groups["flip_by_group"][:, first].to_numpy().tolist() == [1, 1]
 
@@ -96,12 +96,13 @@ def test_without_a_window_it_does_not_replicate(tmp_path):
 
 def test_the_rule_at_its_edges():
     most, few, some = Interval(0.9, 0.5, 1, 9), Interval(0.1, 0, 0.49, 9), Interval(0.5, 0.3, 0.7, 9)
-    before, after = Block(0, 1, most, most, 0.89), Block(2, 3, few, few, 0.9)
+    before, after = Block(0, 1, most, most, 0.04, 0.89), Block(2, 3, few, few, 1.0, 0.9)
     assert decide([before, after]) == "replicates"
     assert decide([before, after._replace(flip=some)]) == "inconclusive"
     assert decide([before, after._replace(flip=most)]) == "does not replicate"
     assert decide([before._replace(flip=few), after]) == "does not replicate"
     assert decide([before._replace(gain=Interval(0.1, 0.0, 0.2, 9)), after]) == "inconclusive"
+    assert decide([before._replace(p=0.05), after]) == "inconclusive"
     assert decide([before]) == decide([after]) == "inconclusive"
     assert decide([before, after._replace(settled=float("nan"))]) == "inconclusive"
     assert decide([before, after._replace(flip=few._replace(n=2))]) == "inconclusive"

@@ -20,8 +20,8 @@ from interp import attention, batching, catalogue, noise
 from interp.adapters import adapt
 from interp.editing import Edits
 from interp.interventions import Edit, LatentEdit, LayerEdit
+from interp.listeners import Start
 from interp.model import finished, videos
-from interp.observer import Start
 from interp.sites import LayerSite, sites
 from tests import tiny
 from tests.contracts.adapters.support import (
