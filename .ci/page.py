@@ -28,7 +28,7 @@ def missing(folder: Path) -> list[str]:
                 file, _, anchor = address.partition("#")
                 path = folder / file
                 if not path.exists() or f'id="{anchor}"' not in path.read_text(encoding="utf-8"):
-                    found.append(f"{claim.id} points to {address}, which is not there")
+                    found.append(f"{claim.id} points to {address}, and there is no such section")
     return found
 
 

@@ -230,6 +230,8 @@ def test_numbers_are_told_with_their_intervals() -> None:
     assert telling.told(Number("", "gain", 3), summary) == "−0.031 (−0.100 to 0.020)"
     assert telling.told(Number("", "at", 0), summary) == "3"
     assert telling.told(Number("", "a.score{}_there", 0, True), summary) == "50 %"
+    shared = {"right": 10 / 12, "right_low": 0.55, "right_high": 0.95}
+    assert telling.told(Number("", "right", 0, True), shared) == "83 % (55 % to 95 %)"
     assert telling.told(Number("", "none"), summary) == telling.told(Number("", "missing"), summary) == ""
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+SEVERAL: Final = "samples_with_several_answers"
+
 
 class Number(NamedTuple):
     """A number of a result's summary."""
@@ -20,8 +22,6 @@ class Number(NamedTuple):
     digits: int = 2
     share: bool = False
     """Whether it is told in per cent."""
-    interval: str = ""
-    """How the names of its interval begin, where that is otherwise."""
 
 
 class Claim(NamedTuple):
@@ -41,6 +41,8 @@ class Claim(NamedTuple):
     """Parts that show more of it, as evidence."""
     larger: str = ""
     """What of it concerns the paper's own model alone."""
+    n: str = ""
+    """The entry of the summary that counts its samples, where these are not all of the result's."""
 
 
 CLAIMS: Final = (
@@ -56,6 +58,7 @@ CLAIMS: Final = (
         ),
         ("trajectory",),
         "how many candidates natural prompts raise, where nobody lists the valid answers",
+        SEVERAL,
     ),
     Claim(
         "E2",
@@ -68,6 +71,7 @@ CLAIMS: Final = (
             Number("AUROC of multi-path, superposition and single in held-out families", "auroc_masks"),
         ),
         larger="the share of 72 %, which is of its own 200 samples",
+        n=SEVERAL,
     ),
     Claim(
         "E3",

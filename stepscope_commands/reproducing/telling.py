@@ -150,7 +150,7 @@ def row(claim: Claim, found: Found, links: Mapping[str, str]) -> Row:
         claim.paper,
         claim.place,
         numbers,
-        result.record.n,
+        int(_at(result.record.summary, claim.n) if claim.n else result.record.n),
         result.verdict,
         result.finding,
         _rule(result.record.analysis),
@@ -182,7 +182,7 @@ def told(number: Number, summary: Mapping[str, Any]) -> str:
 def _key(number: Number, end: str) -> str:
     if "{}" in number.key:
         return number.key.format(end)
-    return f"{number.interval or number.key}{end}" if end else number.key
+    return f"{number.key}{end}" if end else number.key
 
 
 def _at(summary: Any, key: str) -> Any:
