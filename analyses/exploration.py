@@ -240,9 +240,9 @@ def _verdict(
 
 
 def _summary(data: xr.Dataset, samples: Sequence[Explored], share: tuple[int, float, float] | None) -> Json:
-    found: Json = {"samples_with_several_answers": sum(one.answers > 1 for one in samples)}
+    ambiguous = sum(one.answers > 1 for one in samples)
+    found: Json = {"samples_with_several_answers": ambiguous}
     if share is not None:
-        ambiguous = found["samples_with_several_answers"]
         found |= {"several_then_one": share[0] / ambiguous, "several_then_one_low": share[1]}
         found |= {"several_then_one_high": share[2], "samples_several_then_one": share[0]}
         found |= {f"commit{end}": finite(float(data[f"commit{end}"])) for end in ("", "_low", "_high")}
