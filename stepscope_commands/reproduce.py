@@ -70,6 +70,9 @@ class Of:
     ] = None
     executor: Executor = "local"
     batch: Batch = 1
+    keep: Annotated[
+        bool, Parameter(help="Keep donors' states (E7) with the clean runs; without, they are made again for each run.")
+    ] = True
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -143,7 +146,8 @@ def _print_cost(asked: Plan, parts: set[str], of: Of, place: Path, tflops: float
     work = _work(model, asked, parts, of, most=SKETCHED + 1)  # and a stranger
     variants = {name: _sketched(name, of, model) for name in work.variants}
     with tempfile.TemporaryDirectory() as folder:
-        rows = making.costs(work, store.open(folder, mode="a"), variants, most=SKETCHED)
+        empty = making.Unbounded(store.open(folder, mode="a").layout, writable=True)
+        rows = making.costs(work, empty, variants, most=SKETCHED)
     _print(rows, model, work, of, tflops)
     free = store.free(place)
     say(f"free at {place}: {'unknown' if free is None else f'{free / 1e9:.1f} GB'}")
@@ -156,7 +160,9 @@ def _work(model: interp.Model, asked: Plan, parts: set[str], of: Of, *, most: in
     from stepscope_commands.reproducing.programme import Work
 
     samples = {bed.name: plans.drawn(bed, folder=of.samples, most=most) for bed in asked.bed}
-    return Work(model, asked, samples, asked=of.asked, student=student_of(of.model, of.student), only=parts)
+    return Work(
+        model, asked, samples, asked=of.asked, student=student_of(of.model, of.student), only=parts, keep=of.keep
+    )
 
 
 def _model(of: Of) -> interp.Model:

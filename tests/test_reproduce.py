@@ -174,6 +174,27 @@ def test_full_size_is_told_in_gpu_hours_and_gigabytes(tmp_path: Path, capsys: py
     seconds = 3600 * float(hours[1].replace(",", "")) / float(forwards[1].replace(",", ""))
     assert seconds == pytest.approx(3.13, rel=0.02)  # seconds a forward, measured on an H200
     assert "GB" in said
+    # Whatever it weighs, it is told and not refused: donors' states in two branches of five layers and all steps.
+    all_of_it = [
+        "reproduce",
+        "--model",
+        model,
+        "--full",
+        "--cost",
+        "--tflops",
+        "577",
+        "--student",
+        "none",
+        "--only",
+        "E7",
+    ]
+    tons: list[float] = []
+    for keep in ("--keep", "--no-keep"):
+        assert run(*all_of_it, "--dtype", "bfloat16", keep) == 0
+        found = re.search(r"([\d,.]+) GB; at", capsys.readouterr().out)
+        assert found is not None
+        tons.append(float(found[1].replace(",", "")))
+    assert tons[0] > 10_000 > tons[1] > 0
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,15 @@ class Cost(NamedTuple):
         return Cost(self.part, *numbers)  # pyright: ignore[reportArgumentType]
 
 
+class Unbounded(store.ActivationStore):
+    """An empty store that nothing will be written to: what is planned in it is told, whatever it weighs."""
+
+    @property
+    def free(self) -> None:
+        """Nobody asks."""
+        return None
+
+
 def sketched(name: str, *, dtype: Any, revision: str | None = None) -> interp.Model:
     """A model without weights that can be planned with: nobody knows which weights they would be."""
     model = catalogue.skeleton(name, dtype=dtype, revision=revision)

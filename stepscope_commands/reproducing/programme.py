@@ -16,6 +16,7 @@ import store
 from analyses import experiments
 from analyses.experiments import Arm, Experiment, Frame
 from analyses.experiments._base import Given
+from analyses.experiments._exchange import OnStates
 from interp.conditions import Condition
 from interp.experimenting import Programme, programme, shape
 from stepscope_commands.reproducing.plan import Bed, Part, Plan, keeping, options
@@ -66,6 +67,7 @@ class Work:
         samples: Of each bed, by family (`plan.drawn`).
         asked: Sampler settings that differ from the plan's.
         student: The distilled model of the experiment `steps`, where the plan names none.
+        keep: Whether clean runs keep what experiments between runs take of them.
         only: Ids of the parts to make; all if not given. What runs keep follows from the whole plan, so that parts
             that are made one after another share their runs as well.
     """
@@ -79,13 +81,14 @@ class Work:
         asked: Mapping[str, Any] | None = None,
         student: str = "",
         only: set[str] | None = None,
+        keep: bool = True,
     ) -> None:
         self.model, self.plan, self.samples = model, plan, samples
         self.only = {part.id for part in plan.parts} if only is None else only
         given = {name: value for name, value in (asked or {}).items() if value is not None}
         self.settings: SamplerSettings = model.settings(**{**plan.settings, **given})
         self.shape: dict[str, Any] = shape(model, self.settings)
-        self._student = student
+        self._student, self._keep = student, keep
 
     # `shape` holds what a plan must know of the model: the fields of `analyses.experiments.Frame`, but the seeds.
 
@@ -106,6 +109,8 @@ class Work:
         given = {name: _tuples(value) for name, value in options(part, self.shape).items()}
         if part.of == experiments.Steps.name:
             given.setdefault("student", self._student)
+        if issubclass(experiments.get(part.of), OnStates):
+            given.setdefault("keep", self._keep)
         try:
             made = experiments.get(part.of)(**given)
         except TypeError as error:
