@@ -66,7 +66,7 @@ docs: $(STAMP)
 wheel: $(STAMP)
 	@rm -f dist/stepscope-*.whl
 	@$(BIN)/python -m pip wheel -qq --no-deps --disable-pip-version-check -w dist .
-	@for wheel in dist/stepscope-*.whl; do printf '%s  %s MB\n' $$wheel $$(($$(wc -c <$$wheel) / 1000000)); done
+	@wc -c dist/stepscope-*.whl | awk '{ printf "%s  %.1f MB\n", $$2, $$1 / 1e6 }'
 
 bench: $(STAMP)
 	@mkdir -p benchmarks/results
