@@ -5,6 +5,7 @@
 #   make test    the test suite                                         (ARGS="tests/store -x")
 #   make check   ruff, pyright, import-linter
 #   make docs    the documentation: its notebooks run, warnings are errors, the report of OUT goes along (docs/_build/html)
+#   make wheel   what pip installs, into dist/, and its size
 #   make bench   every benchmark, figures into benchmarks/results/      (ARGS=--quick)
 
 PYTHON ?= python3
@@ -25,7 +26,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo reproduce test check docs bench clean
+.PHONY: help venv demo reproduce test check docs wheel bench clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +62,11 @@ check: $(STAMP)
 docs: $(STAMP)
 	@DEMO_REPORT=$(abspath $(OUT))/report.html $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+wheel: $(STAMP)
+	@rm -f dist/stepscope-*.whl
+	@$(BIN)/python -m pip wheel -qq --no-deps --disable-pip-version-check -w dist .
+	@wc -c dist/stepscope-*.whl | awk '{ printf "%s  %.1f MB\n", $$2, $$1 / 1e6 }'
 
 bench: $(STAMP)
 	@mkdir -p benchmarks/results

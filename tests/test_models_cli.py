@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,11 @@ def test_info_refuses_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         told = capsys.readouterr().err
         assert line in told
         assert told.count("\n") == 1
+
+
+def test_the_readme_counts_what_there_is() -> None:
+    rows = catalogue.traceable()
+    counted = f"{len(rows)} video pipelines of diffusers in {len({row.family for row in rows})} families"
+    root = Path(stepscope.__file__).parent
+    assert counted in (root / "README.md").read_text()
+    assert counted.replace(" in ", ", in ") in (root / "docs/reference/comparison.md").read_text()
