@@ -10,7 +10,7 @@ To add an analysis, write one file here with a function that carries `@register`
 from analyses._groups import RunGroup, grouped, shared_values
 from analyses._registry import Found, load, names, once, register, run
 from analyses._result import Result
-from analyses._select import changed
+from analyses._select import changed, parted
 from analyses.channels import channels
 from analyses.correspondence import correspondence
 from analyses.energy import energy
@@ -62,6 +62,7 @@ __all__ = [
     "motion_heads",
     "names",
     "once",
+    "parted",
     "perception_first",
     "probes",
     "register",
