@@ -123,6 +123,8 @@ class Pane(NamedTuple):
     mark: int | None = None
     """Position of the first slider that is marked on the strip."""
     under: Under | None = None
+    choice: tuple[str, str] | None = None
+    """What choosing the pane chooses, e.g. `("run", its id)` or `("latent_frame", "3")`; None where it is no choice."""
 
 
 class Group(NamedTuple):

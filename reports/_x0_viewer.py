@@ -194,6 +194,7 @@ def _pane(
         strip_name=strip,
         curves=None if held is None else held.curves,
         mark=mark if mark < len(steps) else None,
+        choice=("run", of.run_id),
     )
 
 
