@@ -236,6 +236,8 @@ class Section(NamedTuple):
     figures: tuple[Figure, ...]
     notes: tuple[str, ...] = ()
     """What is missing, and how to have it."""
+    hint: str = ""
+    """What the reader can do; not on paper, and not without JavaScript."""
 
 
 class Context:

@@ -41,8 +41,9 @@ def section(result: Result, context: Context, salt: str) -> Section:
         title="x̂0 trajectory",
         lead=(
             "At each denoising step the model has a guess of the clean video, x̂0 = x − σ·v: what it would paint if it "
-            "stopped there. Move the step slider to see the guess become the answer."
+            "stopped there."
         ),
+        hint="Move the step slider to see the guess become the answer; choose a video to find its run in the figures.",
         films=() if moving is None else (moving,),
         figures=tuple(figures),
         notes=notes,
