@@ -10,7 +10,8 @@ To add an analysis, write one file here with a function that carries `@register`
 from analyses._groups import RunGroup, grouped, shared_values
 from analyses._registry import Found, load, names, once, register, run
 from analyses._result import Result
-from analyses._select import changed
+from analyses._select import changed, parted
+from analyses._shared import DIFFERENCE_INTERVAL, Difference, paired
 from analyses.channels import channels
 from analyses.correspondence import correspondence
 from analyses.energy import energy
@@ -38,10 +39,12 @@ from analyses.trajectory import trajectory
 from analyses.working_memory import working_memory
 
 __all__ = [
+    "DIFFERENCE_INTERVAL",
     "AmbiguousScores",
     "AnalysisError",
     "BadPlan",
     "BadTruth",
+    "Difference",
     "Found",
     "MixedRuns",
     "NoRuns",
@@ -62,6 +65,8 @@ __all__ = [
     "motion_heads",
     "names",
     "once",
+    "paired",
+    "parted",
     "perception_first",
     "probes",
     "register",

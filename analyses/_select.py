@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -111,6 +112,25 @@ def changed(acts: ActivationStore, *, arrays: Sequence[str]) -> list[tuple[str, 
     """Run ids of the changed runs that hold one of `arrays`, parted by what was changed: each can be analysed alone."""
     rows = {run_id: run for run_id, run in _rows(acts, arrays=arrays, where=None).items() if run.interventions}
     return [selection.run_ids for selection in _parted(acts, rows, arrays)]
+
+
+def parted(acts: ActivationStore, *, arrays: Sequence[str], runs: Sequence[str]) -> list[tuple[str, ...]]:
+    """Ids of those of `runs` that hold one of `arrays`, parted by weights, settings and interventions.
+
+    Clean ones come first, then changed ones by what was changed. Where no run holds one, there is no part.
+    """
+    rows = {run_id: run for run_id, run in _rows(acts, arrays=arrays, where=None).items() if run_id in set(runs)}
+    found = _parted(acts, rows, arrays)
+    return [one.run_ids for one in sorted(found, key=_in_order)]
+
+
+def _in_order(one: Selection) -> tuple[list[str], int, int, tuple[str, ...]]:
+    """By interventions as text with numbers in their order, then by steps and frames."""
+    told = [
+        re.sub(r"\d+", lambda digits: digits.group().zfill(9), json.dumps(change, sort_keys=True))
+        for change in one.template.interventions
+    ]
+    return told, one.template.settings.steps, one.template.settings.frames, one.run_ids
 
 
 def arrays_of_all(acts: ActivationStore, run_ids: Sequence[str]) -> set[str]:

@@ -214,8 +214,8 @@ def _told(data: xr.Dataset, chosen: Selection, signs: Signs, *, corrected: int, 
     when = f", at step {with_interval(*steps['correction_step'])} on average" if numbers["corrections"][0] > 0 else ""
     finding = (
         f"Once x̂0 has formed, its answer turns from wrong to right {with_interval(*numbers['corrections'], digits=2)} "
-        f"times a run{when}, and back {with_interval(*numbers['spoilings'], digits=2)} times; {int(signs.better)} "
-        f"samples change for the better, {int(signs.worse)} for the worse (sign test p = {float(signs.p):.2g}; "
+        f"times a run{when}, and back {with_interval(*numbers['spoilings'], digits=2)} times; samples that change: "
+        f"{int(signs.better)} for the better, {int(signs.worse)} for the worse (sign test p = {float(signs.p):.2g}; "
         f"{counts(samples=samples, runs=len(chosen.run_ids))})."
     )
     summary: Json = {

@@ -34,7 +34,7 @@ from analyses._x0 import (
 from analyses.errors import MixedRuns, NoRuns
 from store import ActivationStore, Json, dims
 
-VERSION: Final = 1
+VERSION: Final = 2
 _NORM: Final = "fraction of the norm of the last x̂0"
 _SCORE: Final = "0 = wrong, 1 = right"
 _WORDS: Final[dict[str, tuple[str, str]]] = {
@@ -48,6 +48,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "distance_commit": ("step from which x̂0 stays within half of its first distance", "step"),
 }
 """Quantity → what it is, and its unit."""
+COMMITS: Final = ("answer_commit", "distance_commit")
+"""Quantities that are steps: their intervals end at the last one."""
 
 
 @register
@@ -101,6 +103,7 @@ def trajectory(
 def _found(acts: ActivationStore, chosen: Selection, *, scorer: str | None) -> Found:
     by_run = readings(acts, chosen, scorer=scorer)
     samples = len(set(chosen.sample_ids))
+    last = int(by_run[dims.STEP][-1])
     arrays: dict[str, xr.DataArray] = {}
     for name, (long_name, units) in _WORDS.items():
         if name not in by_run:
@@ -108,11 +111,10 @@ def _found(acts: ActivationStore, chosen: Selection, *, scorer: str | None) -> F
         array = by_run[name].drop_attrs().assign_attrs(long_name=long_name, units=units)
         arrays[f"{name}_by_run"] = array
         if name != "final_score":
-            bounds = (0, 1) if name in ("score", "pixel_distance") else (0, np.inf)
+            bounds = (0, 1) if name in ("score", "pixel_distance") else (0, last if name in COMMITS else np.inf)
             mean = per_sample(array).assign_attrs(array.attrs)
             arrays |= over_samples(name, mean, bounds=bounds)
     headline = "latent_distance" if "latent_distance" in arrays else "pixel_distance"
-    last = int(by_run[dims.STEP][-1])
     steps = acts.run(chosen.run_ids[0]).steps
     data = with_steps(xr.Dataset(arrays), steps).assign_attrs(
         headline=headline, n=samples, runs=len(chosen.run_ids), switches=switches(steps), last_step=last

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import xarray as xr
 
-from analyses import Result
+from analyses import DIFFERENCE_INTERVAL, Result, paired
 from reports._figure import SERIES, Figure, canvas, drawing, integer_steps, line, matrix, to_svg
 from reports._section import Context
 from reports._words import change, ends, some
@@ -52,6 +52,10 @@ class Compared(NamedTuple):
     python: str
     samples: str
     """One line where the groups do not have the same samples, or empty."""
+    paired: tuple[Line, ...]
+    """Differences from the first group on the samples that both have; the first cell is empty."""
+    paired_by: str
+    """What these are and how their intervals are made, or why there are none; empty where runs have no number each."""
 
 
 def group_name(by: Sequence[str], values: Sequence[Any]) -> str:
@@ -100,7 +104,38 @@ def _compared(analysis: str, groups: Sequence[Result], context: Context, *, salt
         together=Result(record=groups[0].record, data=_together(groups, names, drawn)),
         python=_python(groups, names),
         samples=_samples(groups, context),
+        **_paired(groups, names, context),
     )
+
+
+def _paired(groups: Sequence[Result], names: Sequence[str], context: Context) -> dict[str, Any]:
+    """The fields `paired` and `paired_by`."""
+    first, *others = groups
+    differences = [{one.name: one.over for one in paired(first, other)} for other in others]
+    known = dict.fromkeys(name for each in differences for name in each)
+    lines = [
+        Line(name.replace("_", " "), ("", *(_difference(each.get(name)) for each in differences))) for name in known
+    ]
+    told = [line for line in lines if any(cell not in ("", _NONE) for cell in line.cells)]
+    if told:
+        by = f"Less that of {names[0]}, on the samples that both have: mean ({DIFFERENCE_INTERVAL}), n samples."
+        return {"paired": tuple(told), "paired_by": by}
+    apart = not any(_of(first, context) & _of(other, context) for other in others)
+    return {
+        "paired": (),
+        "paired_by": f"No paired differences: no group shares a sample with {names[0]}." if apart and known else "",
+    }
+
+
+def _difference(over: Any) -> str:
+    if over is None or not over.n:
+        return _NONE
+    ends_ = f" ({over.low:+.3g} to {over.high:+.3g})" if np.isfinite(over.low) else ""
+    return f"{over.mean:+.3g}{ends_}, n = {over.n}"
+
+
+def _of(result: Result, context: Context) -> set[str]:
+    return {context.acts.run(run_id).run.sample_id for run_id in result.record.run_ids}
 
 
 def _lines(summaries: Sequence[dict[str, Any]]) -> list[Line]:
@@ -131,7 +166,7 @@ def _number(value: Any) -> str:
 
 
 def _samples(groups: Sequence[Result], context: Context) -> str:
-    sets = [{context.acts.run(run_id).run.sample_id for run_id in result.record.run_ids} for result in groups]
+    sets = [_of(result, context) for result in groups]
     if all(one == sets[0] for one in sets):
         return ""
     shared, all_ = len(set.intersection(*sets)), len(set.union(*sets))

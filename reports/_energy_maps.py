@@ -104,6 +104,7 @@ def _panes(chosen: xr.Dataset, sheet: int, cells: NDArray[np.uint8], scales: lis
             alt=f"energy of the tokens of latent frame {int(frame)}",
             still=Still(map_sheet(kept[None, :, column], palette()), told, len(posters)),
             readouts=(Readout("", tuple(row[column] for row in scales), axis=None),),
+            choice=("latent_frame", str(int(frame))),
         )
         for column, frame in enumerate(chosen[dims.FRAME].to_numpy())
     )

@@ -111,6 +111,7 @@ def to_svg(figure: Canvas, *, salt: str) -> Markup:
     svg = text.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', r'\1aria-hidden="true" focusable="false"', svg, count=1)
+    svg = re.sub(r'\bid="run_(\w+)"', r'data-run="\1"', svg)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{salt}-", svg)
     svg = svg.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
     for color, variable in _VARIABLES.items():

@@ -31,9 +31,12 @@ def microscope(context: Context) -> Section | None:
     return Section(
         title="Microscope",
         lead=(
-            "A cell is a layer at a step. Choose a statistic, then a cell, by a click or the arrow keys; where there "
-            "are maps, they show where in each frame the layer's energy is at that step. All figures of the page "
-            "follow, and the address holds what you see, so it can be sent to a colleague."
+            "A cell is a layer at a step; where there are maps, they show where in each frame the layer's energy is at "
+            "that step."
+        ),
+        hint=(
+            "Choose a statistic, then a cell, by a click or the arrow keys. All figures of the page follow, and the "
+            "address holds what you see, so it can be sent to a colleague."
         ),
         films=() if film is None else (film,),
         figures=(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
+from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from analyses import Result
@@ -122,6 +123,8 @@ class Pane(NamedTuple):
     mark: int | None = None
     """Position of the first slider that is marked on the strip."""
     under: Under | None = None
+    choice: tuple[str, str] | None = None
+    """What choosing the pane chooses, e.g. `("run", its id)` or `("latent_frame", "3")`; None where it is no choice."""
 
 
 class Group(NamedTuple):
@@ -233,6 +236,8 @@ class Section(NamedTuple):
     figures: tuple[Figure, ...]
     notes: tuple[str, ...] = ()
     """What is missing, and how to have it."""
+    hint: str = ""
+    """What the reader can do; not on paper, and not without JavaScript."""
 
 
 class Context:
@@ -278,8 +283,25 @@ class Context:
         """What tells `result` from others of its analysis: its group, or what was changed; empty if nothing does."""
         if result.id in self.names:
             return self.names[result.id]
-        conditions = {str(self.changes(one)) for one in self.of(result.record.analysis)}
-        return change(self.changes(result)) if len(conditions) > 1 else ""
+        others = self.of(result.record.analysis)
+        told = change(self.changes(result)) if len({str(self.changes(one)) for one in others}) > 1 else ""
+        settings = [self._settings(one) for one in others]
+        own = self._settings(result)
+        differing = [f"{key} {own[key]}" for key in own if len({str(one[key]) for one in settings}) > 1]
+        return ", ".join(part for part in (told, *differing) if part)
+
+    def _settings(self, result: Result) -> dict[str, object]:
+        """What else tells conditions apart, by its name on a page."""
+        run = self.acts.run(result.record.run_ids[0]).run
+        adapters = " + ".join(PurePosixPath(one.path).stem for one in run.model.adapters) or "none"
+        settings = run.settings
+        return {
+            "model": run.model.id,
+            "adapters": adapters,
+            "steps": settings.steps,
+            "guidance": settings.guidance,
+            "frames": settings.frames,
+        }
 
     def changes(self, result: Result) -> tuple[Json, ...]:
         """Interventions of the first run behind `result`; of all its runs, where they are of one condition."""

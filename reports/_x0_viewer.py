@@ -18,7 +18,7 @@ from reports._section import Axis, Context, Film, Group, Pane, Readout, Shown, S
 from reports._words import change, some
 from store import ActivationStore, dims
 
-LOSSLESS_BYTES: Final = 5_000_000
+LOSSLESS_BYTES: Final = 10_000_000
 """What all videos together may weigh to be shown without loss."""
 SPARE: Final = 0.2
 """Share of the page's limit that the videos leave to other pictures."""
@@ -194,6 +194,7 @@ def _pane(
         strip_name=strip,
         curves=None if held is None else held.curves,
         mark=mark if mark < len(steps) else None,
+        choice=("run", of.run_id),
     )
 
 

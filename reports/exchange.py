@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analyses import Result
 from reports._figure import Figure, canvas, drawing, to_svg
+from reports._links import counts_windows
 from reports._section import Context, Section, draws
 from reports._words import quantity_with_interval
 
@@ -72,6 +73,8 @@ def grid(arms: xr.Dataset, name: str, site: str, salt: str) -> Figure:
             row, column = layers.index(_window(one, "layer")), steps.index(_window(one, "step"))
             values[row, column] = float(one[name])
         image = _panel(panel, values, part, [_span(window) for window in steps], scale)
+        counts_windows(panel, "x", "step", steps)
+        counts_windows(panel, "y", "layer", layers)
     panels[0].set_yticks(range(len(layers)), [_span(window) for window in layers])
     panels[0].set_ylabel("layers")
     figure.supxlabel("steps", fontsize=9)
@@ -119,11 +122,13 @@ def _by_group(data: xr.Dataset, salt: str) -> Figure:
     arms = data.isel(arm=np.flatnonzero(chosen.to_numpy()))
     arms = arms.sortby(["first_step", "last_step"])
     groups = [f"{group or 'no family'} (n = {int(n)})" for group, n in _samples_of(data)]
-    steps = [_span(_window(arms.isel(arm=at), "step")) for at in range(arms.sizes["arm"])]
+    windows = [_window(arms.isel(arm=at), "step") for at in range(arms.sizes["arm"])]
+    steps = [_span(window) for window in windows]
     figure = canvas(height=1.3 + 0.3 * max(3, len(groups)))
     axes = figure.subplots()
     values = arms["flip_by_group"].transpose("group", "arm").to_numpy()
     image = _panel(axes, values, "all layers, whole", steps, Normalize(0, 1))
+    counts_windows(axes, "x", "step", windows)
     axes.set_yticks(range(len(groups)), groups, fontsize=7.5)
     axes.set_xlabel("steps")
     figure.colorbar(image, ax=axes, pad=0.02, label="flip").outline.set_visible(False)  # pyright: ignore[reportCallIssue]

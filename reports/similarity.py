@@ -37,6 +37,7 @@ def _map(quantity: xr.DataArray, salt: str) -> Figure:
     if columns == dims.LAYER:  # steps along the horizontal axis, as everywhere
         rows, columns = columns, rows
     drawn = drawn.transpose(rows, columns)
+    words = str(quantity.attrs["long_name"])
     figure = canvas()
     matrix(
         figure,
@@ -50,7 +51,7 @@ def _map(quantity: xr.DataArray, salt: str) -> Figure:
     return Figure(
         svg=to_svg(figure, salt=salt),
         quantities=(str(quantity.name),),
-        title=str(quantity.attrs["long_name"]),
-        caption=typical(quantity, over=", ".join(over)),
+        title=f"{words[:1].upper()}{words[1:]}",
+        caption=typical(quantity, over=", ".join(f"{dim.replace('_', ' ')}s" for dim in over)),
         alt=f"Colour map: {extremes(drawn, rows=rows, columns=columns)}.",
     )

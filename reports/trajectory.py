@@ -23,6 +23,7 @@ from reports._figure import (
     to_svg,
     whiskers,
 )
+from reports._links import run_line
 from reports._section import Context, Section, draws
 from reports._words import behind, ends, extremes, typical
 from reports._x0_viewer import film
@@ -40,8 +41,9 @@ def section(result: Result, context: Context, salt: str) -> Section:
         title="x̂0 trajectory",
         lead=(
             "At each denoising step the model has a guess of the clean video, x̂0 = x − σ·v: what it would paint if it "
-            "stopped there. Move the step slider to see the guess become the answer."
+            "stopped there."
         ),
+        hint="Move the step slider to see the guess become the answer; choose a video to find its run in the figures.",
         films=() if moving is None else (moving,),
         figures=tuple(figures),
         notes=notes,
@@ -52,9 +54,7 @@ def _distance(data: xr.Dataset, salt: str) -> Figure:
     quantity = data["latent_distance"]
     figure = canvas()
     axes = figure.subplots()
-    step = data[dims.STEP].to_numpy()
-    for run in data["latent_distance_by_run"].to_numpy():
-        axes.plot(step, run, color=MUTED, linewidth=0.6, alpha=0.5)
+    _runs(axes, data["latent_distance_by_run"])
     _curve(axes, data, "latent_distance", color=SERIES[0], label="distance to the last x̂0")
     _curve(axes, data, "latent_change", color=SERIES[1], label="change since the step before")
     _finish(axes, data, "fraction of the norm of the last x̂0")
@@ -72,8 +72,7 @@ def _pixels(data: xr.Dataset, salt: str) -> Figure:
     quantity = data["pixel_distance"]
     figure = canvas()
     axes = figure.subplots()
-    for run in data["pixel_distance_by_run"].to_numpy():
-        axes.plot(data[dims.STEP].to_numpy(), run, color=MUTED, linewidth=0.6, alpha=0.5)
+    _runs(axes, data["pixel_distance_by_run"])
     _curve(axes, data, "pixel_distance", color=SERIES[0], label="mean absolute difference")
     _finish(axes, data, "fraction of the range of a pixel")
     return Figure(
@@ -142,6 +141,14 @@ def _frames(data: xr.Dataset, salt: str) -> Figure:
         caption=f"{typical(quantity)} A column of one colour: all frames are equally far on their way.",
         alt=f"Colour map of the distance to the last x̂0: {extremes(quantity, rows=dims.FRAME, columns=dims.STEP)}.",
     )
+
+
+def _runs(axes: Any, by_run: xr.DataArray) -> None:
+    """A thin line for each run, which the page can mark."""
+    step = by_run[dims.STEP].to_numpy()
+    for run_id in by_run[dims.RUN].to_numpy():
+        values = by_run.sel({dims.RUN: run_id}).to_numpy()
+        axes.plot(step, values, color=MUTED, linewidth=0.6, alpha=0.5, gid=run_line(str(run_id)))
 
 
 def _curve(axes: Any, data: xr.Dataset, name: str, *, color: str, label: str) -> None:

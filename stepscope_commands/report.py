@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from stepscope_commands._chosen import refuse_other_choices, write_experiments, write_runs
 from stepscope_commands._comparing import write_comparison
 from stepscope_commands._listing import MANY, is_large, write_listing
 from stepscope_commands._options import Store, Where
@@ -19,6 +20,20 @@ def report(
     store: Store,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="The HTML file to write.")],
     where: Where = None,
+    run: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="", help="Id of a run to report; repeatable. Runs of several conditions stand side by side."
+        ),
+    ] = (),
+    experiment: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="Only the stored results of this experiment, and videos of its own runs, clean and changed side by "
+            "side; repeatable.",
+        ),
+    ] = (),
     by: Annotated[
         tuple[str, ...],
         Parameter(
@@ -47,7 +62,14 @@ def report(
     ] = "single",
 ) -> None:
     """Write an HTML page about the runs of a store; it works offline."""
+    refuse_other_choices({"--run": run, "--experiment": experiment, "--where": where, "--by": by})
     acts = kept(store)
+    if experiment:
+        say(str(write_experiments(acts, out, names=experiment, mode=mode)))
+        return
+    if run:
+        say(str(write_runs(acts, out, runs=run, mode=mode)))
+        return
     if by:
         say(str(write_comparison(acts, out, by=by, where=where, mode=mode)))
         return

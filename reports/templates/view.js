@@ -12,22 +12,23 @@ const view = (() => {
     timer = setTimeout(() => history.replaceState(null, "", link()), 200);
   };
   const set = (changes, from) => {
-    for (const [name, value] of Object.entries(changes)) chosen.set(name, String(value));
+    for (const [name, value] of Object.entries(changes)) value === "" ? chosen.delete(name) : chosen.set(name, String(value));
     for (const follower of followers) if (follower !== from) follower(changes);
     remember();
   };
   // An address without "=" is that of a section: the browser goes there, and nothing is chosen.
   const read = () => {
     if (!location.hash.includes("=")) return;
+    const before = [...chosen.keys()].map((name) => [name, ""]);
     chosen.clear();
     for (const [name, value] of new URLSearchParams(location.hash.slice(1))) chosen.set(name, value);
-    for (const follower of followers) follower(Object.fromEntries(chosen));
+    for (const follower of followers) follower(Object.fromEntries([...before, ...chosen]));
     const at = chosen.has("at") && document.getElementById(chosen.get("at"));
     if (at) at.scrollIntoView();
   };
   window.addEventListener("hashchange", read);
   document.addEventListener("DOMContentLoaded", read);
-  return { set, link, follow: (follower) => followers.push(follower) };
+  return { set, link, get: (name) => chosen.get(name), follow: (follower) => followers.push(follower) };
 })();
 // Position of the number nearest to a text from the address, which may be anything; -1 if it is no number.
 const nearest = (values, wanted) => {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
 import analyses
+import store
 from analyses._x0 import answer_commit, distance_commit, latent_path, score_table, settled_from
 from tests.analyses.contract import AnalysisContract
 from tests.planted import Planted
@@ -151,3 +154,15 @@ def test_unscored_videos_end_with_their_last_x0():
         }
     )
     assert score_table(rows).final.to_series().to_dict() == {("a", "answer"): 0.9, ("b", "answer"): 0.4}
+
+
+def test_intervals_of_steps_end_at_the_last_step(tmp_path):
+    """Of two samples, which settle at once and at the end: Student's t would reach far beyond."""
+    early = Planted(samples=2, seeds=(0,), layers=1, size=16, settle_step=1)
+    late = dataclasses.replace(early, settle_step=5)
+    acts = store.open(tmp_path / "acts", mode="a")
+    for position, plan in enumerate((early, late)):
+        plan._plant_run(acts, position, acts.put_sample(plan.sample(position)), 0)
+    data = analyses.run("trajectory", acts).to_dataset()
+    ends = [float(data[f"answer_commit{end}"]) for end in ("_low", "", "_high")]
+    assert ends == [0, 3, 5]

@@ -105,6 +105,37 @@ def test_numbers_stand_side_by_side_with_their_intervals(two):
     assert any("first: from 1 at step 0 to 0 at step 5" in figure.alt for figure in one.figures)
 
 
+def compared_runs(two, groups):
+    results = [analyses.run("trajectory", two, runs=runs) for runs in groups]
+    names = {result.id: name for result, name in zip(results, ("a", "b"), strict=True)}
+    (one,) = compared(Context(two, runs=None, media_bytes=10**6, results=results, names=names))
+    return one
+
+
+def test_differences_are_paired_on_the_samples_that_both_have(two):
+    clean, other = two.run_ids("model = 'first'"), two.run_ids("model = 'other'")
+    one = compared_runs(two, [clean, other])
+    lines = {line.name: line.cells for line in one.paired}
+    assert lines["answer commit"] == ("", "+4 (+4 to +4), n = 2"), "one of the three never ends right"
+    assert lines["distance commit"][1].endswith("n = 3")
+    assert lines["final score, answer"][1].startswith("-")
+    assert one.paired_by.startswith("Less that of a, on the samples that both have: mean (95 %")
+    by_sample = {name: [two.run(run).run.sample_id for run in runs] for name, runs in (("a", clean), ("b", other))}
+    shared = [run for run, sample in zip(other, by_sample["b"], strict=True) if sample in by_sample["a"][:2]]
+    fewer = {line.name: line.cells for line in compared_runs(two, [clean[:2], shared[:1]]).paired}
+    assert fewer["distance commit"][1].endswith("n = 1")
+    assert "(" not in fewer["distance commit"][1], "one sample has no interval"
+
+
+def test_groups_that_share_no_sample_have_no_paired_differences(two):
+    clean = two.run_ids("model = 'first'")
+    left = two.run(clean[0]).run.sample_id
+    other = [run for run in two.run_ids("model = 'other'") if two.run(run).run.sample_id != left]
+    one = compared_runs(two, [clean[:1], other])
+    assert one.paired == ()
+    assert one.paired_by == "No paired differences: no group shares a sample with a."
+
+
 def test_different_samples_are_told(two):
     groups = [two.run_ids("model = 'first'"), two.run_ids("model = 'other'")[:2]]
     results = [analyses.run("trajectory", two, runs=runs) for runs in groups]

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from tests.reports.browser import changed, needs_browser, opened, pixels
 
 pytestmark = needs_browser
-HANDS = (".controls", ".choices", ".cite", ".again", ".keys")
+HANDS = (".controls", ".choices", ".cite", ".again", ".keys", ".hint")
 """What needs a hand."""
 
 

@@ -24,7 +24,7 @@ def beside_file(beside, tmp_path_factory):
 
 
 def panes(page: str) -> list[str]:
-    return re.findall(r'<figure class="pane">(.*?)</figcaption>', page, flags=re.DOTALL)
+    return re.findall(r'<figure class="pane"[^>]*>(.*?)</figcaption>', page, flags=re.DOTALL)
 
 
 def titles(page: str) -> list[str]:
