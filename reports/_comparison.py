@@ -118,7 +118,7 @@ def _paired(groups: Sequence[Result], names: Sequence[str], context: Context) ->
     ]
     told = [line for line in lines if any(cell not in ("", _NONE) for cell in line.cells)]
     if told:
-        by = f"Less that of {names[0]}, on the samples that both have: mean ({DIFFERENCE_INTERVAL}), n samples."
+        by = f"less that of {names[0]}, on the samples that both have: mean ({DIFFERENCE_INTERVAL}), n samples."
         return {"paired": tuple(told), "paired_by": by}
     apart = not any(_of(first, context) & _of(other, context) for other in others)
     return {

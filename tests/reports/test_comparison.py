@@ -119,7 +119,7 @@ def test_differences_are_paired_on_the_samples_that_both_have(two):
     assert lines["answer commit"] == ("", "+4 (+4 to +4), n = 2"), "one of the three never ends right"
     assert lines["distance commit"][1].endswith("n = 3")
     assert lines["final score, answer"][1].startswith("-")
-    assert one.paired_by.startswith("Less that of a, on the samples that both have: mean (95 %")
+    assert one.paired_by.startswith("less that of a, on the samples that both have: mean (95 %")
     by_sample = {name: [two.run(run).run.sample_id for run in runs] for name, runs in (("a", clean), ("b", other))}
     shared = [run for run, sample in zip(other, by_sample["b"], strict=True) if sample in by_sample["a"][:2]]
     fewer = {line.name: line.cells for line in compared_runs(two, [clean[:2], shared[:1]]).paired}
