@@ -74,7 +74,7 @@ def _chart(result: Result, name: str) -> Chart | None:
     said = str(values.attrs.get("long_name", name)) + (f" ({units})" if units not in ("", "1") else "")
     title = alt.Title(said, anchor="start", fontSize=12, fontWeight="normal", color="var(--ink)", offset=12)
     room = alt.AutoSizeParams(type="fit-x", contains="padding")
-    spec = drawn.properties(width="container", height=220, autosize=room, title=title)
+    spec = drawn.properties(width="container", height=220, autosize=room, title=title, description=said)
     text = spec.to_dict()
     del text["config"]  # chart.js gives the page's own
     columns = {str(column): [_told(value) for value in frame[column].tolist()] for column in frame}

@@ -11,18 +11,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 from reports._chart import MOST_ROWS, charts, library
-from tests.reports.browser import needs_browser, opened, requested
+from tests.reports.browser import drawn, needs_browser, opened, requested
 
 pytestmark = needs_browser
-
-
-def drawn(driver) -> int:
-    """Open every chart of the page; how many there are, once all are drawn."""
-    driver.execute_script("document.querySelectorAll('details.explore').forEach((one) => { one.open = true; })")
-    count, end = len(driver.find_elements(By.CSS_SELECTOR, ".chart")), time.monotonic() + 30
-    while len(driver.find_elements(By.CSS_SELECTOR, ".chart[data-ready] svg")) < count and time.monotonic() < end:
-        time.sleep(0.1)
-    return count
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_a_swap_is_a_grid_for_each_part_with_its_numbers(swapped):
     numbers = re.findall(r">(\d\.\d\d)</text>", figure.svg)
     assert numbers.count("1.00") == 1
     assert numbers.count("0.00") == 5 * 2 * 2 - 1
-    assert "whole at layers 3, steps 0: 1.00 (1.00 to 1.00)" in figure.caption
+    assert "whole at layers 3, steps 0: 1.00 (0.34 to 1.00)" in figure.caption  # of two pairs
     assert "n = 2" in figure.caption
     assert "highest whole at layers 3" in figure.alt
 
