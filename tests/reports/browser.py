@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
-from selenium.webdriver.common.by import By
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -38,15 +36,6 @@ def opened(driver, path):
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     driver.get(path.as_uri())
     return driver
-
-
-def drawn(driver) -> int:
-    """Open every chart of the page; how many there are, once all are drawn."""
-    driver.execute_script("document.querySelectorAll('details.explore').forEach((one) => { one.open = true; })")
-    count, end = len(driver.find_elements(By.CSS_SELECTOR, ".chart")), time.monotonic() + 30
-    while len(driver.find_elements(By.CSS_SELECTOR, ".chart[data-ready] svg")) < count and time.monotonic() < end:
-        time.sleep(0.1)
-    return count
 
 
 def requested(driver) -> list[str]:
