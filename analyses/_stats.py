@@ -27,6 +27,12 @@ PEAK_MIN_SAMPLES: Final = 3
 """Fewer samples than this never make a peak."""
 
 
+def wilson(yes: int, n: int) -> tuple[float, float]:
+    """Ends of Wilson's interval of a share: `yes` of `n`, which is at least 1."""
+    found = stats.binomtest(yes, n).proportion_ci(LEVEL, method="wilson")
+    return float(found.low), float(found.high)
+
+
 def per_sample(by_run: xr.DataArray) -> xr.DataArray:
     """Average the runs of each sample; a run without a value (NaN) is left out.
 

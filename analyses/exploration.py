@@ -12,7 +12,6 @@ from typing import Final, Literal
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import stats
 
 from analyses._components import MOST
 from analyses._evidence import SHOWN
@@ -21,7 +20,7 @@ from analyses._paths import Explored, Mix, explored
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, select
-from analyses._stats import LEVEL, SAMPLE, over_samples, per_sample
+from analyses._stats import SAMPLE, over_samples, per_sample, wilson
 from analyses._steps import switches, with_steps
 from analyses._told import BASIS, given_by, judged, named, told
 from analyses._words import counts, finite, some, triple, with_interval
@@ -232,11 +231,11 @@ def _verdict(
     if not ambiguous:
         return "descriptive", None
     yes = sum(one.two and one.one_at_last for one in ambiguous)
-    interval = stats.binomtest(yes, len(ambiguous)).proportion_ci(LEVEL, method="wilson")
-    share = (yes, float(interval.low), float(interval.high))
-    if len(ambiguous) < MIN_SAMPLES or interval.low <= HALF <= interval.high:
+    low, high = wilson(yes, len(ambiguous))
+    share = (yes, low, high)
+    if len(ambiguous) < MIN_SAMPLES or low <= HALF <= high:
         return "inconclusive", share
-    return ("replicates" if interval.low > HALF else "does not replicate"), share
+    return ("replicates" if low > HALF else "does not replicate"), share
 
 
 def _summary(data: xr.Dataset, samples: Sequence[Explored], share: tuple[int, float, float] | None) -> Json:

@@ -17,7 +17,7 @@ from scipy import stats
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import Selection, select
-from analyses._stats import SAMPLE, over_samples, per_sample
+from analyses._stats import SAMPLE, over_samples, per_sample, wilson
 from analyses._steps import switches, with_steps
 from analyses._words import counts, finite, triple, with_interval
 from analyses._x0 import ANSWER, METRIC, SOLVED
@@ -167,7 +167,7 @@ def is_rare(corrected: int, samples: int) -> bool:
         corrected: Samples with a correction in any of their runs.
         samples: All of them.
     """
-    return bool(stats.binomtest(corrected, samples).proportion_ci(0.95, method="wilson").high < RARE)
+    return wilson(corrected, samples)[1] < RARE
 
 
 def _share(what: xr.DataArray, of: xr.DataArray) -> xr.DataArray:

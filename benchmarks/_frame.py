@@ -90,6 +90,15 @@ class Report:
         """Add the median of `values`, one a repetition."""
         self.add(name, float(np.median(values)), unit, len(values))
 
+    def add_interval(self, name: str, values: Sequence[float] | NDArray[np.float64], unit: str = "s") -> None:
+        """Add the median of `values`, and its 95 % bootstrap interval as `name.low` and `name.high`."""
+        drawn = np.asarray(values, float)
+        picks = np.random.default_rng(0).integers(len(drawn), size=(10_000, len(drawn)))
+        ends = np.percentile(np.median(drawn[picks], axis=1), [2.5, 97.5])
+        self.add_median(name, drawn, unit)
+        for end, value in zip(INTERVAL, ends, strict=True):
+            self.add(f"{name}.{end}", float(value), unit, len(drawn))
+
     def add_ratio(
         self,
         name: str,

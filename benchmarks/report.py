@@ -69,7 +69,7 @@ def measure(report: Report, *, quick: bool) -> None:
             if any(one["videos"] < count for one in seen):
                 raise RuntimeError(f"the page shows {seen[0]['videos']} videos, not {count}")
             for what in ("paint", "ready"):
-                _with_interval(report, f"report.{mode}.{what}_s", [one[what] / 1e3 for one in seen])
+                report.add_interval(f"report.{mode}.{what}_s", [one[what] / 1e3 for one in seen])
 
 
 def captured(path: Path, count: int, *, steps: int | None) -> store.ActivationStore:
@@ -139,16 +139,6 @@ def opened(page: Path, profile: Path) -> dict[str, Any]:
         driver.get("about:blank")
         driver.get(page.as_uri())
         return driver.execute_async_script(DRAWN)
-
-
-def _with_interval(report: Report, name: str, seconds: list[float]) -> None:
-    """Median with its 95 % bootstrap interval."""
-    values = np.array(seconds)
-    picks = np.random.default_rng(0).integers(len(values), size=(10_000, len(values)))
-    low, high = np.percentile(np.median(values[picks], axis=1), [2.5, 97.5])
-    report.add_median(name, values)
-    report.add(f"{name}.low", float(low), "s", len(values))
-    report.add(f"{name}.high", float(high), "s", len(values))
 
 
 if __name__ == "__main__":

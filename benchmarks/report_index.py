@@ -64,17 +64,7 @@ def measure(report: Report, *, quick: bool) -> None:
         if any(one["rows"] != count for one in seen):
             raise RuntimeError(f"the page shows {seen[0]['rows']} runs, not {count}")
         for what in ("paint", "drawn", "search"):
-            _with_interval(report, f"report.index.{what}_s", [one[what] / 1e3 for one in seen])
-
-
-def _with_interval(report: Report, name: str, seconds: list[float]) -> None:
-    """Median with its 95 % bootstrap interval."""
-    values = np.array(seconds)
-    picks = np.random.default_rng(0).integers(len(values), size=(10_000, len(values)))
-    low, high = np.percentile(np.median(values[picks], axis=1), [2.5, 97.5])
-    report.add_median(name, values)
-    report.add(f"{name}.low", float(low), "s", len(values))
-    report.add(f"{name}.high", float(high), "s", len(values))
+            report.add_interval(f"report.index.{what}_s", [one[what] / 1e3 for one in seen])
 
 
 def _opened(page: Path, profile: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from stepscope_commands._options import (
     Seeds,
     Split,
     Steps,
+    World,
     WorldSeed,
 )
 from stepscope_commands._results import print_result
@@ -39,7 +40,7 @@ class Generation:
     """What the runs of an experiment are made of."""
 
     into: Into
-    world: Annotated[str | None, Parameter(help="Task family to draw samples from.")] = None
+    world: World = None
     samples: Samples = None
     n: Annotated[int, Parameter(help="Samples.")] = 8
     world_seed: WorldSeed = 0

@@ -19,6 +19,7 @@ Where = Annotated[
 ]
 
 # Of samples.
+World = Annotated[str | None, Parameter(help="Task family to draw samples from.")]
 Samples = Annotated[
     Path | None,
     Parameter(help="Folder in VBVR-Bench's layout instead of a world: a benchmark, or a split, task or sample of it."),
@@ -31,6 +32,14 @@ Seeds = Annotated[str, Parameter(help="Seeds of each sample, e.g. 0,1 or 0-3.")]
 # Of a model and its sampler.
 Model = Annotated[str, Parameter(help="Bundled model, folder, or hub id.")]
 Revision = Annotated[str | None, Parameter(help="Branch, tag or commit of a hub id.")]
+Lora = Annotated[
+    list[str] | None,
+    Parameter(negative="", help="LoRA to apply: SOURCE, SOURCE*0.8 or transformer_2=SOURCE*0.8; repeatable."),
+]
+Offload = Annotated[
+    Literal["model", "group", "sequential"] | None,
+    Parameter(help="Keep whole parts, blocks or layers in the host's memory until the GPU needs them."),
+]
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
     Parameter(help="Dtype of the weights; float32 on a CPU, bfloat16 on a GPU."),

@@ -7,7 +7,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -18,7 +18,9 @@ from stepscope_commands._options import (
     Executor,
     Frames,
     Guidance,
+    Lora,
     Model,
+    Offload,
     Pixels,
     Revision,
     Samples,
@@ -46,10 +48,7 @@ class Of:
 
     model: Model = "tinywan"
     revision: Revision = None
-    lora: Annotated[
-        list[str] | None,
-        Parameter(negative="", help="LoRA to apply: SOURCE, SOURCE*0.8 or transformer_2=SOURCE*0.8; repeatable."),
-    ] = None
+    lora: Lora = None
     student: Annotated[
         str | None,
         Parameter(
@@ -64,10 +63,7 @@ class Of:
     frames: Frames = None
     device: Device = None
     dtype: Dtype = None
-    offload: Annotated[
-        Literal["model", "group", "sequential"] | None,
-        Parameter(help="Keep whole parts, blocks or layers in the host's memory until the GPU needs them."),
-    ] = None
+    offload: Offload = None
     executor: Executor = "local"
     batch: Batch = 1
     keep: Annotated[

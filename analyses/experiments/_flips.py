@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
+from analyses._stats import wilson
 from analyses._words import finite
 from analyses.experiments import _paired
 from analyses.experiments._exchange import PARTS, RESID, Labels
@@ -130,7 +130,7 @@ def ranges(name: str, values: Float, dims: tuple[str, ...], *, long_name: str, u
     """
     lead = values.shape[:-1]
     is_rate = name.partition("_")[0] == "flip"
-    found = [(rate if is_rate else interval)(row) for row in values.reshape(-1, values.shape[-1])]
+    found = [(rate if is_rate else _paired.interval)(row) for row in values.reshape(-1, values.shape[-1])]
     method = f"{_paired.INTERVAL}; Wilson where all are 0 or all are 1" if is_rate else _paired.INTERVAL
     attrs = {"long_name": long_name, "units": units, "n": values.shape[-1], "interval": method}
     parts = (("mean", ""), ("low", "_low"), ("high", "_high"))
@@ -160,15 +160,9 @@ def told(read: Read) -> Json:
     return {"left_out": read.wrong, "reading_agreement": finite(read.agreement)}
 
 
-def interval(values: Float) -> Interval:
-    """Mean over units and its interval."""
-    return _paired.interval(values)
-
-
 def rate(values: Float) -> Interval:
     """A share over units and its interval: Wilson's where all units say 0 or all say 1, since resamples do so, too."""
     kept = values[np.isfinite(values)]
     if len(kept) < 2 or not (np.all(kept == 0) or np.all(kept == 1)):
-        return interval(values)
-    found = stats.binomtest(int(kept.sum()), len(kept)).proportion_ci(0.95, method="wilson")
-    return Interval(float(kept[0]), float(found.low), float(found.high), len(kept))
+        return _paired.interval(values)
+    return Interval(float(kept[0]), *wilson(int(kept.sum()), len(kept)), len(kept))

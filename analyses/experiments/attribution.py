@@ -23,7 +23,7 @@ from analyses._registry import Found, once
 from analyses._result import Result
 from analyses._words import finite, some, with_interval
 from analyses.errors import BadPlan, NoRuns
-from analyses.experiments import _flips
+from analyses.experiments import _flips, _paired
 from analyses.experiments._answers import NEAR, SHOWN, Question
 from analyses.experiments._base import Arm, Frame, Sought, register
 from analyses.experiments._exchange import Labels, twins_of
@@ -231,11 +231,11 @@ def _compare(acts: ActivationStore, found: Stored, entries: dict[Pair, ResultEnt
     ranked = _ranked(seen.outcomes, cells)
     every = range(len(ranked.table.arms))
     rhos = ranked.rho(ranked.attributed, every), ranked.rho(ranked.size, every)
-    agreement = Agreement(_flips.interval(rhos[0]), _flips.interval(rhos[0] - rhos[1]), len(every))
+    agreement = Agreement(_paired.interval(rhos[0]), _paired.interval(rhos[0] - rhos[1]), len(every))
     seconds = [float(str(entries[pair].record.summary["seconds"])) for pair in pairs]
     summary: Json = {
         "rho": finite(agreement.rho.mean),
-        "rho_of_size": finite(_flips.interval(rhos[1]).mean),
+        "rho_of_size": finite(_paired.interval(rhos[1]).mean),
         "rho_above_size": finite(agreement.above_size.mean),
         "arms": agreement.arms,
         "points": points,

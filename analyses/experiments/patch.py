@@ -13,7 +13,7 @@ from analyses._result import Result
 from analyses._steps import switches
 from analyses._words import finite, some, with_interval
 from analyses.errors import BadPlan
-from analyses.experiments import _exchange, _flips
+from analyses.experiments import _exchange, _flips, _paired
 from analyses.experiments._answers import NEAR, SHOWN
 from analyses.experiments._base import Arm, Frame, register
 from analyses.experiments._exchange import RESID, Labels, OnStates
@@ -122,12 +122,12 @@ def _contrasts(table: Flips) -> Contrasts:
     by_layer = [table.at("recovered", site=RESID, part="target", first_layer=layer) for layer in blocks]
     rest = table.at("recovered", site=RESID, part="background")
     if not blocks:
-        return Contrasts(_flips.interval(rest), _flips.interval(rest), 0)
+        return Contrasts(_paired.interval(rest), _paired.interval(rest), 0)
     nothing = np.full_like(rest, np.nan)
     inner = _flips.average(np.stack(by_layer[1:-1])) if len(blocks) > 2 else nothing
     outer = _flips.average(np.stack([by_layer[0], by_layer[-1]]))
     target = _flips.average(np.stack(by_layer))
-    return Contrasts(_flips.interval(target - rest), _flips.interval(inner - outer), len(blocks))
+    return Contrasts(_paired.interval(target - rest), _paired.interval(inner - outer), len(blocks))
 
 
 def decide(found: Contrasts) -> Any:
@@ -143,7 +143,7 @@ def _finding(table: Flips, best: Labels, found: Contrasts, seen: Read) -> str:
     def words(one: Interval) -> str:
         return with_interval(one.mean, one.low, one.high, digits=2)
 
-    most = _flips.interval(table.values["recovered"][table.arms.index(best)])
+    most = _paired.interval(table.values["recovered"][table.arms.index(best)])
     return (
         f"Most of the clean answer, {words(most)}, comes back from the {best.part} tokens of {best.site} in layers "
         f"{best.first_layer} to {best.last_layer} at steps {best.first_step} to {best.last_step}; of the residual "

@@ -12,7 +12,7 @@ from analyses._registry import Found, once
 from analyses._result import Result
 from analyses._steps import switches
 from analyses._words import some, with_interval
-from analyses.experiments import _exchange, _flips
+from analyses.experiments import _exchange, _flips, _paired
 from analyses.experiments._answers import NEAR, SHOWN
 from analyses.experiments._base import Arm, Frame, register
 from analyses.experiments._exchange import PARTS, RESID, TEXT, Labels, OnStates
@@ -137,8 +137,8 @@ def _cells(table: Flips) -> list[Cell]:
                 arm.first_layer,
                 _flips.rate(table.values["flip"][at]),
                 float(corrected[at]),
-                _flips.interval(table.gain(arm)),
-                _flips.interval(place[0] - place[1]),
+                _paired.interval(table.gain(arm)),
+                _paired.interval(place[0] - place[1]),
             )
         )
     return found

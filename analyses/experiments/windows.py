@@ -12,7 +12,7 @@ from analyses._registry import Found, once
 from analyses._result import Result
 from analyses._steps import switches
 from analyses._words import finite, some, with_interval
-from analyses.experiments import _exchange, _flips
+from analyses.experiments import _exchange, _flips, _paired
 from analyses.experiments._answers import NEAR, SHOWN
 from analyses.experiments._base import Arm, Frame, register
 from analyses.experiments._exchange import RESID, Labels, OnStates
@@ -155,7 +155,7 @@ def _blocks(table: Flips, shares: dict[int, float]) -> list[Block]:
             arm.first_step,
             arm.last_step,
             _flips.rate(table.values["flip"][at]),
-            _flips.interval(table.gain(arm)),
+            _paired.interval(table.gain(arm)),
             float(p),
             shares.get(arm.first_step, float("nan")),
         )

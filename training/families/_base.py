@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from training import tokenizer as tokens
 from training.config import ModelConfig
 from training.process import Process
 
@@ -22,6 +23,23 @@ ENCODE = 256
 """Videos encoded at once."""
 Encoder = Callable[[Any, Tensor], tuple[Tensor, Tensor]]
 """`Family.posterior`, compiled or not."""
+
+
+def text_options(config: ModelConfig) -> dict[str, Any]:
+    """What the prompts' encoders of all families have in common, as the configs of T5 and its kin call it."""
+    return {
+        "vocab_size": len(tokens.vocabulary()),
+        "d_model": config.text_dim,
+        "d_kv": 32,
+        "d_ff": 2 * config.text_dim,
+        "num_layers": config.text_layers,
+        "num_heads": 4,
+        "dropout_rate": 0.0,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "is_encoder_decoder": False,
+        "use_cache": False,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

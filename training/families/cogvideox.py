@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
 from interp.worlds import FRAMES, SIZE
-from training import tokenizer as tokens
 from training.config import CogVideoXConfig, ModelConfig
-from training.families._base import Family, Parts
+from training.families._base import Family, Parts, text_options
 from training.process import Preserving, Process
 
 PLACED = ("attention_head_dim", "patch_size", "patch_size_t", "sample_height", "sample_width")
@@ -118,22 +117,7 @@ class CogVideoX(Family):
 
     def text_encoder(self, config: CogVideoXConfig) -> T5EncoderModel:
         """See `Family.text_encoder`."""
-        return T5EncoderModel(
-            T5Config(
-                vocab_size=len(tokens.vocabulary()),
-                d_model=config.text_dim,
-                d_kv=32,
-                d_ff=2 * config.text_dim,
-                num_layers=config.text_layers,
-                num_heads=4,
-                dropout_rate=0.0,
-                feed_forward_proj="gated-gelu",
-                pad_token_id=0,
-                eos_token_id=1,
-                is_encoder_decoder=False,
-                use_cache=False,
-            )
-        )
+        return T5EncoderModel(T5Config(**text_options(config), feed_forward_proj="gated-gelu"))
 
     def transformer(self, config: CogVideoXConfig) -> CogVideoXTransformer3DModel:
         """The denoiser, which sees noisy latents and the picture on its channels."""

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from training import onepass
-from training import tokenizer as tokens
 from training.config import ModelConfig, WanConfig
-from training.families._base import Family, Parts
+from training.families._base import Family, Parts, text_options
 from training.process import Flow, Process
 
 MASK_CHANNELS = 4
@@ -114,21 +113,7 @@ class Wan(Family):
 
     def text_encoder(self, config: WanConfig) -> UMT5EncoderModel:
         """See `Family.text_encoder`."""
-        return UMT5EncoderModel(
-            UMT5Config(
-                vocab_size=len(tokens.vocabulary()),
-                d_model=config.text_dim,
-                d_kv=32,
-                d_ff=2 * config.text_dim,
-                num_layers=config.text_layers,
-                num_heads=4,
-                dropout_rate=0.0,
-                pad_token_id=0,
-                eos_token_id=1,
-                is_encoder_decoder=False,
-                use_cache=False,
-            )
-        )
+        return UMT5EncoderModel(UMT5Config(**text_options(config)))
 
     def transformer(self, config: WanConfig) -> WanTransformer3DModel:
         """The denoiser, which sees noisy latents, mask and image condition on its channels."""
