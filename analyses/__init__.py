@@ -18,6 +18,7 @@ from analyses.energy import energy
 from analyses.errors import (
     AmbiguousScores,
     AnalysisError,
+    BadOption,
     BadPlan,
     BadTruth,
     MixedRuns,
@@ -42,6 +43,7 @@ __all__ = [
     "DIFFERENCE_INTERVAL",
     "AmbiguousScores",
     "AnalysisError",
+    "BadOption",
     "BadPlan",
     "BadTruth",
     "Difference",

@@ -71,7 +71,7 @@ def kinds_of(
         input_core_dims=[[*_TOKENS, dims.CHANNEL], [dims.CHANNEL]],
         output_core_dims=[[KIND, *_TOKENS]],
         exclude_dims=set(),
-        join="right",  # the outliers' layers are those of all runs
+        join="inner",  # outliers may be known of more layers than are kept in full, and other runs may have fewer
         kwargs={"kinds": tuple(kinds)},
         dask="parallelized",
         output_dtypes=[np.float32],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import wraps
 from inspect import signature
 from typing import Any, Final, Literal, NamedTuple, ParamSpec
 
 import xarray as xr
 
+from analyses._options import checked
 from analyses._result import Result
 from analyses.errors import UnknownAnalysis, UnknownOption
 from store import ActivationStore, Json, ReadOnlyStore, ResultRecord, take_provenance
@@ -38,9 +40,15 @@ class Found(NamedTuple):
 
 
 def register(analysis: Callable[P, Result]) -> Callable[P, Result]:
-    """Make an analysis known under its function's name (a decorator)."""
-    _ANALYSES[analysis.__name__] = analysis
-    return analysis
+    """Make an analysis known under its function's name, and hold its options to their types (a decorator)."""
+
+    @wraps(analysis)
+    def held(*args: P.args, **options: P.kwargs) -> Result:
+        compute: Analysis = analysis
+        return compute(*args, **checked(analysis, options))
+
+    _ANALYSES[analysis.__name__] = held
+    return held
 
 
 def names() -> list[str]:
@@ -59,6 +67,7 @@ def run(name: str, acts: ActivationStore, **params: Any) -> Result:
     Raises:
         UnknownAnalysis: if there is no such analysis.
         UnknownOption: if it has no such option.
+        BadOption: if an option cannot have its value.
     """
     if name not in _ANALYSES:
         raise UnknownAnalysis(f"There is no analysis {name!r}; there are {', '.join(names())}.")

@@ -119,7 +119,8 @@ def parted(acts: ActivationStore, *, arrays: Sequence[str], runs: Sequence[str])
 
     Clean ones come first, then changed ones by what was changed. Where no run holds one, there is no part.
     """
-    rows = {run_id: run for run_id, run in _rows(acts, arrays=arrays, where=None).items() if run_id in set(runs)}
+    wanted = set(runs)
+    rows = {run_id: run for run_id, run in _rows(acts, arrays=arrays, where=None).items() if run_id in wanted}
     found = _parted(acts, rows, arrays)
     return [one.run_ids for one in sorted(found, key=_in_order)]
 

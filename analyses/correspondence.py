@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from analyses._across import above_zero, chosen_by_others
 from analyses._correspond import Truth, known_truths, measured, track
 from analyses._matching import MAP, QK, Direction, Reads, Source, describe
+from analyses._options import Numbers, Positive, Share
 from analyses._probe_tables import FALSE_RATE, verdict
 from analyses._registry import Found, once, register
 from analyses._result import Result
@@ -79,10 +80,10 @@ def correspondence(
     reads: Reads | None = None,
     direction: Direction = "from_first",
     branch: str = "cond",
-    steps: Sequence[int] | None = None,
-    layers: Sequence[int] | None = None,
-    heads: int | None = None,
-    process: float = 0.5,
+    steps: Numbers | None = None,
+    layers: Numbers | None = None,
+    heads: Positive | None = None,
+    process: Share = 0.5,
 ) -> Result:
     """Argmax tracks of softmax(Q_first · K_later / √d) against the world's true tracks, by step, layer and head.
 

@@ -17,6 +17,10 @@ class UnknownOption(AnalysisError, TypeError):
     """An analysis has no such option."""
 
 
+class BadOption(AnalysisError, ValueError):
+    """An option of an analysis has a value that it cannot have."""
+
+
 class NoRuns(AnalysisError, LookupError):
     """The selection holds no run with the arrays that the analysis needs."""
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from analyses._components import MOST
 from analyses._evidence import SHOWN
 from analyses._kinds import Calibration
+from analyses._options import Seed
 from analyses._paths import Explored, Mix, explored
 from analyses._registry import Found, once, register
 from analyses._result import Result
@@ -61,7 +62,7 @@ def exploration(
     where: str | None = None,
     runs: Sequence[str] | None = None,
     calibration: Result | str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Result:
     """Candidates by step, with and without knowing them; multi-path, superposition or single.
 

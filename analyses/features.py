@@ -19,6 +19,7 @@ from analyses import _feature_tables
 from analyses._feature_scores import EXAMPLES, Watch, explained
 from analyses._feature_tables import KEPT, SAME, WORDS, Half
 from analyses._feature_training import Recipe, train
+from analyses._options import Numbers, Positive, Seed
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import Selection, select
@@ -47,12 +48,12 @@ def features(
     site: str = "resid_post",
     branch: str = "cond",
     layer: int | None = None,
-    steps: Sequence[int] | None = None,
-    features: int | None = None,
-    active: int | None = None,
-    updates: int | None = None,
-    memory: int = 2 << 30,
-    seed: int = 0,
+    steps: Numbers | None = None,
+    features: Positive | None = None,
+    active: Positive | None = None,
+    updates: Positive | None = None,
+    memory: Positive = 2 << 30,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> Result:
     """A sparse dictionary of the tokens of one layer, over all captured steps, frames and places.

@@ -21,6 +21,7 @@ import store
 from analyses._across import chosen_by_others
 from analyses._head_ranks import ranks, with_motion
 from analyses._matching import count_heads
+from analyses._options import Numbers, Positive, Seed
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, select
@@ -65,12 +66,12 @@ def motion_heads(
     runs: Sequence[str] | None = None,
     site: Literal["z", "q", "k", "v"] | None = None,
     branch: str = "cond",
-    steps: Sequence[int] | None = None,
-    layers: Sequence[int] | None = None,
-    heads: int | None = None,
+    steps: Numbers | None = None,
+    layers: Numbers | None = None,
+    heads: Positive | None = None,
     first_frame: bool = False,
-    permutations: int = SHUFFLES,
-    seed: int = 0,
+    permutations: Positive = SHUFFLES,
+    seed: Seed = 0,
 ) -> Result:
     """How far each head tells frames apart, with heads ranked, and what shuffled frames give.
 

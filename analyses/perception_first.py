@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analyses import _features, _object_truths, _probe_labels
+from analyses._options import Folds, Numbers, Seed
 from analyses._probe_grid import Cells, make_plan, measure
 from analyses._probe_labels import Label, Samples
 from analyses._probe_scores import SHARED_CLASS, SHARED_NUMBER
@@ -83,9 +84,9 @@ def perception_first(
     action: Sequence[str] | None = None,
     site: str = "resid_post",
     branch: str = "cond",
-    layers: Sequence[int] | None = None,
-    folds: int = 5,
-    seed: int = 0,
+    layers: Numbers | None = None,
+    folds: Folds = 5,
+    seed: Seed = 0,
 ) -> Result:
     """Steps at which what and where become readable, against those at which the way does.
 

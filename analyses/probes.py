@@ -16,6 +16,7 @@ import xarray as xr
 
 from analyses import _features, _probe_labels
 from analyses._features import Grid
+from analyses._options import Folds, Numbers
 from analyses._probe_grid import Plan, latents, make_plan, measure, on
 from analyses._probe_labels import CONTROLS, Label
 from analyses._probe_tables import LABEL, TARGET, Verdict, tables, verdict
@@ -40,12 +41,12 @@ def probes(
     reduction: str | None = None,
     branch: str = "cond",
     by_frame: bool = False,
-    steps: Sequence[int] | None = None,
-    layers: Sequence[int] | None = None,
+    steps: Numbers | None = None,
+    layers: Numbers | None = None,
     numbers: Sequence[str] = (),
     group: str = "sample",
     control: str = "prompt",
-    folds: int = 5,
+    folds: Folds = 5,
     directions: bool = True,
 ) -> Result:
     """Held-out scores of linear probes by label, step and layer, with controls and baselines.
@@ -92,8 +93,6 @@ def probes(
 
     Source: Hewitt and Liang 2019 (control tasks, selectivity); Invisible Hand of Physics, arXiv 2606.05328.
     """
-    if folds < 3:
-        raise ValueError(f"nested folds need three or more, not {folds}")
     kinds = _features.POOLED if reduction is None else (reduction,)
     chosen = select(acts, arrays=[f"{site}/{kind}" for kind in kinds], where=where, runs=runs)
     names = [labels] if isinstance(labels, str) else labels

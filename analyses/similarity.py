@@ -23,17 +23,18 @@ import store
 from analyses import _alike, _features
 from analyses._alike_rows import TOKENS, Side, compare, samples, tokens
 from analyses._features import Block
+from analyses._options import Numbers
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, conditions, select
 from analyses._stats import SAMPLE, over_samples
 from analyses._steps import switches, with_steps
 from analyses._words import counts, finite, triple, with_interval
-from analyses.errors import MixedRuns, NoRuns
+from analyses.errors import BadOption, MixedRuns, NoRuns
 from store import ActivationStore, Json, dims
 from store.places import Location
 
-VERSION: Final = 1
+VERSION: Final = 2
 Between = Literal["layers", "steps", "seeds", "branches", "runs"]
 CONDITION: Final = "condition"
 """Axis of the conditions that `against` chose."""
@@ -67,8 +68,8 @@ def similarity(
     site: str = "resid_post",
     branch: str = "cond",
     measures: Sequence[str] = ("cka", "cosine"),
-    steps: Sequence[int] | None = None,
-    layers: Sequence[int] | None = None,
+    steps: Numbers | None = None,
+    layers: Numbers | None = None,
 ) -> Result:
     """Likeness of representations, each quantity as `q_tokens` and `q_samples` where the store has the rows for it.
 
@@ -150,12 +151,10 @@ def similarity(
 
 
 def _check(between: str, against: str | None, measures: Sequence[str]) -> None:
-    if between not in ("layers", "steps", "seeds", "branches", "runs"):
-        raise ValueError(f"between is layers, steps, seeds, branches or runs, not {between!r}")
     if (between == "runs") != (against is not None):
-        raise ValueError("between='runs' and against= belong together: against= says which runs are the others")
+        raise BadOption("between='runs' and against= belong together: against= says which runs are the others")
     if not measures or set(measures) - set(MEASURES):
-        raise ValueError(f"measures are of {', '.join(MEASURES)}, not {', '.join(measures) or 'none'}")
+        raise BadOption(f"measures are of {', '.join(MEASURES)}, not {', '.join(measures) or 'none'}")
 
 
 def _pairs(between: Between, chosen: Selection, others: list[Selection], grids: list[Any]) -> list[_Pairs]:
@@ -328,7 +327,13 @@ def _found(data: xr.Dataset, chosen: Selection) -> Found:
     rows = _ROWS[name.rpartition("_")[2]]
     if between in _OTHER:
         own = _OTHER[between]  # type: ignore[index]
-        apart = np.abs(data[own] - data[f"other_{own}"])
+        other = f"other_{own}"
+        cells = cells.dropna(own, how="all").dropna(other, how="all")  # other rows may have been kept of more of them
+        place = {int(value): at for at, value in enumerate(cells[own].to_numpy())}
+        at, beside = (
+            xr.DataArray([place[int(value)] for value in cells[dim].to_numpy()], dims=[dim]) for dim in (own, other)
+        )
+        apart = np.abs(at - beside)
         near, far = (cells.where(apart == at) for at in (1, int(apart.max())))
         told = f"neighbouring {between} {_mean(near, name)}, the two farthest apart {_mean(far, name)}"
         summary = {"neighbours": finite(float(near[name].mean())), "farthest": finite(float(far[name].mean()))}

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analyses._energy_maps import MAP_SAMPLES, MAP_STEP, kept_steps
+from analyses._options import Numbers, Seed
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, select
@@ -77,8 +78,8 @@ def token_pca(
     runs: Sequence[str] | None = None,
     site: str = "resid_post",
     branch: str = "cond",
-    layers: Sequence[int] | None = None,
-    seed: int = 0,
+    layers: Numbers | None = None,
+    seed: Seed = 0,
 ) -> Result:
     """Pictures of the tokens in the three main directions of their layer.
 

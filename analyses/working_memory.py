@@ -17,6 +17,7 @@ from scipy import stats
 
 from analyses import _features, _memory, _object_truths, _probe_labels
 from analyses._memory import PLACE, Told
+from analyses._options import Folds, Numbers, Positive
 from analyses._probe_fit import Floats
 from analyses._probe_labels import Label
 from analyses._probe_scores import INTERVAL, above_chance, difference_interval, interval, positive
@@ -63,10 +64,10 @@ def working_memory(
     site: str = "resid_post",
     reduction: str | None = None,
     branch: str = "cond",
-    steps: Sequence[int] | None = None,
-    layers: Sequence[int] | None = None,
-    cells: int = 4,
-    folds: int = 5,
+    steps: Numbers | None = None,
+    layers: Numbers | None = None,
+    cells: Positive = 4,
+    folds: Folds = 5,
 ) -> Result:
     """Held-out scores of probes for the looks and the place of the object that is hidden longest, by step and layer.
 

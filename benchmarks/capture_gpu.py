@@ -2,8 +2,8 @@
 
 Three groups of cases take turns, each beside the bare pipeline in the same rounds:
 
-- four steps: the default spec (energy, channel statistics and a 64-dim projection of all 40 layers at every step), and
-  ten layers in full at one step;
+- twelve steps: the default spec (energy, channel statistics and a 64-dim projection of all 40 layers at every step),
+  and ten layers in full at one step;
 - two steps: all layers in full as bf16 and as int8, a raw write of the disk between them, and the first peer, forward
   hooks with `.cpu()` that keep nothing;
 - one step: the peers that keep everything, `torch.save` of the hooks' list, and nnsight's own cache.
@@ -44,7 +44,7 @@ from _frame import Report, interleaved, main
 FULL: dict[str, Any] = {"height": 480, "width": 832, "frames": 81}
 SMALL: dict[str, Any] = {"height": 64, "width": 96, "frames": 9}
 ROUNDS = 5
-MANY, FEW = 4, 2
+MANY, FEW = 12, 2
 """Steps of the first and the second group."""
 REAL: dict[str, Any] = {"num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40}
 TINY: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "ffn_dim": 64, "num_layers": 4}

@@ -1,8 +1,9 @@
 """Runs an hour on two GPUs against one: sweeps of tinywan by `executor="gpus"`, the default spec, 20 steps.
 
 A sweep is a process of its own that sees one GPU or two. Its rate is that of the runs that became visible in the store
-after every worker had made its first, so that what workers need to start is left out; both rates with what it takes to
-start are printed too. STEPSCOPE_BENCH_DIR chooses the disk.
+while every worker had something to do, from when each had made its first to when one of them could have made its last:
+what workers need to start, and the last runs of a sweep, are left out. Rates of whole sweeps are printed too.
+STEPSCOPE_BENCH_DIR chooses the disk.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Rate(NamedTuple):
 
     steady: float
     whole: float
-    """With what it takes to start."""
+    """Of the whole sweep, with what it takes to start."""
 
 
 def measure(report: Report, *, quick: bool) -> None:
@@ -63,7 +64,7 @@ def _rate(count: int, *, runs: int) -> Rate:
         )
         ends = np.sort([path.stat().st_mtime for path in Path(name, "manifests", "runs").glob("*.parquet")])
     assert len(ends) == runs
-    return Rate((runs - count) / (ends[-1] - ends[count - 1]), runs / (ends[-1] - started))
+    return Rate((runs - 2 * count + 1) / (ends[-count] - ends[count - 1]), runs / (ends[-1] - started))
 
 
 def _sweep(folder: str, runs: int) -> None:

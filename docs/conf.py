@@ -1,6 +1,7 @@
 """Sphinx configuration: `make docs`, with warnings as errors and nothing fetched; the notebooks run while it builds."""
 
 import os
+import shutil
 from importlib.metadata import version as installed
 from pathlib import Path
 
@@ -14,7 +15,7 @@ release = version = installed("stepscope")
 # In docstrings, `this` is code, as in the Markdown pages.
 default_role = "code"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design", "cyclopts.ext.sphinx"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "results"]  # pages of their own, which go along as they are
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
@@ -63,13 +64,16 @@ if _report.is_file():
 
 
 def setup(app):
-    app.connect("build-finished", _take_report_along)
+    app.connect("build-finished", _take_along)
     app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))
 
 
-def _take_report_along(app, error):
-    if error is None and app.builder.format == "html" and _report.is_file():
+def _take_along(app, error):
+    if error is not None or app.builder.format != "html":
+        return
+    if _report.is_file():
         (Path(app.outdir) / "demo-report.html").write_bytes(_report.read_bytes())
+    shutil.copytree(Path(__file__).parent / "results", Path(app.outdir) / "results", dirs_exist_ok=True)
 
 
 def _formula(translator, node):

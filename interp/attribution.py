@@ -13,8 +13,7 @@ A long way is not straight: with `points`, the gradient is the mean over that ma
 the way, so that one graph a point serves them all; each begins at the stored x_s of its step. Behind a single place
 whose later states are not asked for too, that is the path of the patch itself, and its whole effect in the limit.
 
-The gradient is taken in the traced pipeline itself, at the very values that a patch would replace: a copy of each goes
-on in its place, so that the run stays what it is, bit for bit.
+The gradient is taken at the very values that a patch would replace (`interp.gradients`).
 
 Shape legend: f frames, y rows, x columns (of tokens; of the latent grid for x̂0), c channels.
 Source: attribution patching, Nanda 2023 (neelnanda.io/attribution-patching), Syed et al. 2023 (arXiv 2310.10348);
@@ -24,7 +23,7 @@ integrated gradients, Sundararajan et al. 2017 (arXiv 1703.01365), in patching H
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,13 +33,11 @@ from tqdm import tqdm
 
 import store
 from interp import donors, intervening, provenance, resuming
-from interp.errors import BadIntervention, UnsupportedModel
+from interp.errors import BadIntervention
+from interp.gradients import Attributed, Backward, Ends, Moved, Places, Taps, follow
 from interp.interventions import Donor, Need
 from interp.interventions._base import Where
-from interp.listeners import Upcoming
 from interp.model import Model
-from interp.recorder import Label
-from interp.sites import LayerSite, StepSite, StepValues, sites
 from store import Json, ResultRecord, Run, dims
 
 Tensor = torch.Tensor
@@ -158,13 +155,10 @@ def end(model: Model, run: Run, acts: store.ActivationStore) -> Tensor:
     One step is made for it where the store holds x_s of that step, all of them where it does not.
     """
     last = run.settings.steps - 1
-    seen = _Ends(last)
-    try:
-        _trace(model, run, acts, seen, [], start=resuming.at(model, run, last, acts))
-    except _Enough:
-        assert seen.x0_hat is not None
-        return seen.x0_hat
-    raise BadIntervention(f"run {run.id} ended before step {last}")
+    seen = Ends(last)
+    follow(model, run, acts, seen, start=resuming.at(model, run, last, acts))
+    assert seen.x0_hat is not None
+    return seen.x0_hat
 
 
 def direction(asked: Asked, own: Tensor, theirs: Tensor) -> Tensor:
@@ -205,11 +199,11 @@ def _plain(model: Model, asked: Asked, acts: store.ActivationStore, needs: tuple
     """At the run's own states, of all steps in one pass."""
     (given,) = donors.provide([(asked.run, needs)], model, acts)
     by_site = {need.site: need for need in needs}
-    taps = _Taps(needs, asked.steps)
-    steps = _Backward(
+    taps = Taps(needs, asked.steps)
+    steps = Backward(
         taps, max(asked.steps), lambda site, where, own: given(by_site[site], where).to(own) - own, towards
     )
-    _until(model, asked.run, acts, steps, taps, asked.steps)
+    follow(model, asked.run, acts, steps, taps)
     return steps.found
 
 
@@ -233,31 +227,13 @@ def _integrated(
             def line(site: str, where: Where, value: Tensor, share: float = share) -> Tensor:
                 return given(own[site], where).to(value) + share * change(site, where, value)
 
-            taps = _Moved(needs, step, line)
-            one = _Backward(taps, step, change, towards)
-            _until(model, asked.run, acts, one, taps, (step,), start=start)
+            taps = Moved(needs, step, line)
+            one = Backward(taps, step, change, towards)
+            follow(model, asked.run, acts, one, taps, start=start)
             for place, (attribution, difference) in one.found.items():
                 before = found[place].attribution if place in found else 0
-                found[place] = _Attributed(before + attribution / asked.points, difference)
+                found[place] = Attributed(before + attribution / asked.points, difference)
     return found
-
-
-def _until(
-    model: Model,
-    run: Run,
-    acts: store.ActivationStore,
-    steps: _Backward,
-    taps: _Taps,
-    graphs: Sequence[int],
-    *,
-    start: resuming.Start | None = None,
-) -> None:
-    """Go on with a run until nothing more is wanted of it."""
-    try:
-        _trace(model, run, acts, steps, [taps], start=start, graphs=graphs)
-    except _Enough:
-        return
-    raise BadIntervention(f"run {run.id} ended before step {max(graphs)}")
 
 
 def _needs(model: Model, asked: Asked) -> tuple[Need, ...]:
@@ -268,162 +244,7 @@ def _needs(model: Model, asked: Asked) -> tuple[Need, ...]:
     return tuple(Need(donor, site, steps, scope.layers(None, site, kind=kind), branches) for site in asked.sites)
 
 
-class _Enough(Exception):
-    """All that is wanted has been seen."""
-
-
-class _Ends:
-    """A listener that keeps x̂0 of one step."""
-
-    def __init__(self, last: int) -> None:
-        self._last = last
-        self.x0_hat: Tensor | None = None
-
-    def wants(self, site: str, label: Label) -> bool:
-        """See `interp.listeners.Listener`."""
-        return False
-
-    def layer(self, site: str, label: Label, value_bfyxc: Tensor) -> None:
-        """See `interp.listeners.Listener`; none is asked for."""
-
-    def step(self, values: StepValues) -> None:
-        """See `interp.listeners.Listener`."""
-        if values.info.step == self._last:
-            site = sites["x0_hat"]
-            assert isinstance(site, StepSite)
-            self.x0_hat = site.value(values, None)[0].clone()
-            raise _Enough
-
-
-class _Taps:
-    """An editor that lets the model go on with a copy of each value, and keeps the copies of a step."""
-
-    def __init__(self, needs: Sequence[Need], steps: Sequence[int]) -> None:
-        self._needs = {need.site: need for need in needs}
-        self._steps = frozenset(steps)
-        self.passed: dict[tuple[str, Where], Tensor] = {}
-        """Site and place → video tokens `[f, y, x, c]`, a part of the step's graph."""
-
-    @property
-    def sites(self) -> list[tuple[LayerSite, list[int]]]:
-        """See `interp.listeners.Editor`."""
-        found = [(sites[need.site], list(need.layers)) for need in self._needs.values()]
-        return [(site, layers) for site, layers in found if isinstance(site, LayerSite)]
-
-    def wants(self, site: str, label: Label) -> bool:
-        """See `interp.listeners.Editor`."""
-        return label.step in self._steps
-
-    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> Tensor:
-        """See `interp.listeners.Editor`."""
-        copy = value_fyxc.clone()
-        if not copy.requires_grad:  # nothing before it has a gradient
-            copy.requires_grad_()
-        self.passed[site, Where(label.step, label.branch, label.layer, label.expert)] = copy
-        return copy
-
-    def text(self, site: str, label: Label, value_nc: Tensor) -> Tensor:
-        """See `interp.listeners.Editor`; text stays."""
-        return value_nc
-
-    def latent(self, upcoming: Upcoming, value_fyxc: Tensor, first: int) -> Tensor:
-        """See `interp.listeners.Editor`; x_s stays."""
-        return value_fyxc
-
-    def resets(self, step: int) -> bool:
-        """See `interp.listeners.Editor`."""
-        return False
-
-
-class _Moved(_Taps):
-    """The same, at states of one step that lie between both runs'; what comes after knows how they hang together."""
-
-    def __init__(self, needs: Sequence[Need], step: int, line: Change) -> None:
-        super().__init__(needs, (step,))
-        self._line = line
-
-    def layer(self, site: str, label: Label, value_fyxc: Tensor) -> Tensor:
-        """See `interp.listeners.Editor`."""
-        there = self._line(site, Where(label.step, label.branch, label.layer, label.expert), value_fyxc)
-        # The value is that of the line, the gradient goes on to the states before.
-        return super().layer(site, label, value_fyxc + (there - value_fyxc).detach())
-
-
-class _Attributed(NamedTuple):
-    """Of one place, float32 `[f, y, x]` each."""
-
-    attribution: Tensor
-    difference: Tensor
-
-
-Places = dict[tuple[str, Where], _Attributed]
-"""What was found, by site and place."""
-Change = Callable[[str, Where, Tensor], Tensor]
-"""Of a site, a place, and the value there, another `[f, y, x, c]`."""
-
-
-class _Backward(_Ends):
-    """A listener that goes back through each step's graph when the step is over.
-
-    Args:
-        taps: What the model goes on with.
-        last: Step after which nothing more is wanted.
-        change: What a patch would add to a value.
-        towards: Gradient of the metric by x̂0.
-    """
-
-    def __init__(self, taps: _Taps, last: int, change: Change, towards: Tensor) -> None:
-        super().__init__(last)
-        self._taps, self._change, self._towards = taps, change, towards
-        self.found: Places = {}
-
-    def step(self, values: StepValues) -> None:
-        """See `interp.listeners.Listener`."""
-        passed, self._taps.passed = self._taps.passed, {}
-        if passed:
-            velocity = values.velocity["guided"]
-            if not velocity.requires_grad:
-                raise UnsupportedModel(
-                    "the guided velocity of this pipeline has no gradient by its blocks; attribution needs a "
-                    "flow-matching scheduler and guidance that autograd sees"
-                )
-            # x̂0 = signal·x_s − sigma·v, and x_s is given: all that a state can change is v.
-            by_velocity = (-values.info.sigma * self._towards)[None].to(velocity)
-            gradients = torch.autograd.grad(velocity, list(passed.values()), by_velocity)
-            for (place, value), gradient in zip(passed.items(), gradients, strict=True):
-                self.found[place] = self._first_order(*place, value.detach(), gradient)
-        if values.info.step == self._last:
-            raise _Enough
-
-    def _first_order(self, site: str, where: Where, value: Tensor, gradient: Tensor) -> _Attributed:
-        change = self._change(site, where, value.float())
-        parts = (gradient.float() * change).sum(-1), change.square().sum(-1)
-        return _Attributed(*(part.cpu() for part in parts))
-
-
-def _trace(
-    model: Model,
-    run: Run,
-    acts: store.ActivationStore,
-    listener: _Ends,
-    editors: Sequence[_Taps],
-    *,
-    start: resuming.Start | None = None,
-    graphs: Sequence[int] = (),
-) -> None:
-    model.traced.run(
-        sites=[],
-        settings=run.settings,
-        geometry=model.geometry(run.settings),
-        listener=listener,
-        editors=editors,
-        start=start,
-        graphs=graphs,
-        **model.inputs(acts.sample(run.sample_id), seed=run.seed, settings=run.settings),
-    )
-
-
-def _dataset(found: Mapping[tuple[str, Where], _Attributed], asked: Asked, model: Model) -> xr.Dataset:
+def _dataset(found: Mapping[tuple[str, Where], Attributed], asked: Asked, model: Model) -> xr.Dataset:
     geometry = model.geometry(asked.run.settings)
     branches = intervening.scope_of(model, asked.run).branches
     steps = sorted(asked.steps)

@@ -10,6 +10,7 @@ import torch
 import store
 from interp import donors, intervening
 from interp.capturing import Sweep, sweep
+from interp.donors_kept import holds
 from interp.errors import BadInput
 from interp.interventions import Donor, Intervention
 from interp.loading import load
@@ -159,6 +160,6 @@ def donated(model: Model, run: Run, clean: CaptureSpec, acts: store.ActivationSt
         for need in one.needs(scope):
             record = donors.source(need.donor, model, run, acts)
             held = record if need.donor.run else record.model_copy(update={"capture": clean})
-            if need.text or not donors.holds(held, need, model):
+            if need.text or not holds(held, need, model):
                 steps[need.donor] = max(steps.get(need.donor, 0), max(need.steps) + 1)
     return sum(steps.values())

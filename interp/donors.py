@@ -9,10 +9,10 @@ import torch
 
 import store
 from interp import intervening
+from interp.donors_kept import Key, Reader, Stored, holds
 from interp.errors import BadIntervention
 from interp.interventions import Donor, Need
 from interp.interventions._base import LATENT, LayerEdit, Where
-from interp.planning import plan
 from interp.recorder import Label
 from interp.sites import LayerSite, StepSite, StepValues, sites
 from store import Run
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
     from interp.model import Model
 
 Tensor = torch.Tensor
-
-
-class _Key(NamedTuple):
-    """One donated value."""
-
-    donor: Donor
-    site: str
-    step: int
-    branch: str | None
-    layer: int | None
-    text: bool = False
 
 
 def source(donor: Donor, model: Model, run: Run, acts: store.ActivationStore) -> Run:
@@ -86,16 +75,16 @@ def check(need: Need, model: Model, run: Run, acts: store.ActivationStore) -> No
 class Donated:
     """Hands out donated values (`interp.interventions.Given`)."""
 
-    def __init__(self, values: dict[_Key, Callable[[], Tensor]]) -> None:
+    def __init__(self, values: dict[Key, Callable[[], Tensor]]) -> None:
         self._values = values
 
     def __call__(self, need: Need, where: Where) -> Tensor:
         """See `Given`."""
-        return self._values[_Key(need.donor, need.site, where.step, where.branch, where.layer)]()
+        return self._values[Key(need.donor, need.site, where.step, where.branch, where.layer)]()
 
     def text(self, need: Need, where: Where) -> Tensor:
         """See `Given`."""
-        return self._values[_Key(need.donor, need.site, where.step, where.branch, where.layer, text=True)]()
+        return self._values[Key(need.donor, need.site, where.step, where.branch, where.layer, text=True)]()
 
 
 def provide(wanted: Sequence[tuple[Run, Iterable[Need]]], model: Model, acts: store.ActivationStore) -> list[Donated]:
@@ -107,92 +96,79 @@ def provide(wanted: Sequence[tuple[Run, Iterable[Need]]], model: Model, acts: st
     Raises:
         BadIntervention, StoreError: see `source`.
     """
-    values: list[dict[_Key, Callable[[], Tensor]]] = [{} for _ in wanted]
-    missing: list[_Missing] = []
+    values: list[dict[Key, Callable[[], Tensor]]] = [{} for _ in wanted]
+    asked: list[_Missing] = []
     for number, (run, needs) in enumerate(wanted):
         by_donor: dict[Donor, list[Need]] = {}
         for need in needs:
             by_donor.setdefault(need.donor, []).append(need)
         for donor, some in by_donor.items():
-            record = source(donor, model, run, acts)
-            holders = [(need, _holder(need, donor, record, model, acts)) for need in some]
-            for need, holder in holders:
-                if holder is not None:
-                    values[number] |= {key: _reader(key, holder, acts) for key in _keys(need)}
-            if lacking := tuple(need for need, holder in holders if holder is None):
-                missing.append(_Missing(number, lacking, record))
-    for together in _batches(missing, model):
-        records = list({one.record.id: one.record for one in together}.values())
-        made = dict(
-            zip((record.id for record in records), _captured(together[0].needs, records, model, acts), strict=True)
-        )
-        for one in together:
-            values[one.number] |= {key: _holding(value) for key, value in made[one.record.id].items()}
+            asked.append(_Missing(number, tuple(some), source(donor, model, run, acts), run))
+    stored = Stored(acts, [one.record for one in asked if one.donor.run is None])
+    missing: list[_Missing] = []
+    reader = Reader(acts)
+    for one in asked:
+        holders = [(need, _holder(need, one, model, stored)) for need in one.needs]
+        for need, holder in holders:
+            if holder is not None:
+                values[one.number] |= reader.of(need, holder)
+        if lacking := tuple(need for need, holder in holders if holder is None):
+            missing.append(one._replace(needs=lacking))
+    for together in _batches(missing, model, size=len(wanted)):
+        for one, made in zip(together, _captured(together, model, acts), strict=True):
+            values[one.number] |= {key: _holding(value) for key, value in made.items()}
     return [Donated(of_run) for of_run in values]
 
 
 class _Missing(NamedTuple):
-    """What must be made of a donor."""
+    """What is needed of one donor by one run."""
 
     number: int
     """Of the run that it is for."""
     needs: tuple[Need, ...]
     record: Run
+    """The donor's."""
+    receiver: Run
+
+    @property
+    def donor(self) -> Donor:
+        """Who it is, as the run that receives says it."""
+        return self.needs[0].donor
+
+    @property
+    def run(self) -> tuple[str, Donor]:
+        """What is the same where one run of a donor serves several receivers."""
+        return self.record.id, self.donor
 
 
-def _batches(missing: Sequence[_Missing], model: Model) -> list[list[_Missing]]:
-    """Donors that can be run together: clean ones of which the same is needed under the same settings."""
+def _batches(missing: Sequence[_Missing], model: Model, *, size: int) -> list[list[_Missing]]:
+    """Donors that can be run together: clean ones of which the same is needed, under the same settings.
+
+    They are no more at once than the runs that they are for, so that the donors of a single run have the bits of runs
+    that are made alone.
+    """
     found: dict[object, list[_Missing]] = {}
     for number, one in enumerate(missing):
         apart = number if one.record.interventions or model.adapter.alone else None
-        found.setdefault((apart, one.needs, one.record.settings.canonical()), []).append(one)
-    return list(found.values())
+        what = tuple(need[1:] for need in one.needs)
+        found.setdefault((apart, what, one.record.settings.canonical()), []).append(one)
+    parts: list[list[_Missing]] = []
+    for members in found.values():
+        by_run: dict[tuple[str, Donor], list[_Missing]] = {}
+        for one in members:
+            by_run.setdefault(one.run, []).append(one)
+        runs = list(by_run.values())
+        parts += [[one for run in runs[at : at + size] for one in run] for at in range(0, len(runs), size)]
+    return parts
 
 
-def _keys(need: Need) -> list[_Key]:
-    places: list[tuple[str | None, int | None]] = [(branch, layer) for branch in need.branches for layer in need.layers]
-    return [_Key(need.donor, need.site, step, *place) for step in need.steps for place in places or [(None, None)]]
-
-
-def _holder(need: Need, donor: Donor, record: Run, model: Model, acts: store.ActivationStore) -> str | None:
+def _holder(need: Need, asked: _Missing, model: Model, stored: Stored) -> str | None:
     """A stored run that holds what is needed of the donor."""
     if need.text:
         return None
-    ids = [donor.run] if donor.run is not None else same(record, acts)
-    return next((id for id in ids if holds(acts.run(id).run, need, model)), None)
-
-
-def same(record: Run, acts: store.ActivationStore) -> list[str]:
-    """Stored clean runs of the same generation, whatever they have captured."""
-    if acts.has_run(record.id):
-        return [record.id]
-    query = (
-        "SELECT run_id FROM runs WHERE sample_id = ? AND seed = ? AND weight_hash = ? AND parent_id IS NULL "
-        "ORDER BY run_id"
-    )
-    rows = acts.sql(query, [record.sample_id, record.seed, record.model.weight_hash]).fetchall()
-    stored = {str(row[0]): acts.run(str(row[0])).run for row in rows}
-    return [id for id, other in stored.items() if other.model_copy(update={"capture": record.capture}).id == record.id]
-
-
-def holds(run: Run, need: Need, model: Model) -> bool:
-    """Whether a stored run has all that is needed, in full and exactly."""
-    for array in plan(model.adapter, run.capture, run.settings).arrays:
-        if (array.site.name, array.reduction.name, array.encoding) == (need.site, "full", "exact"):
-            return (
-                set(need.steps) <= set(array.steps)
-                and set(need.layers) <= set(array.layers)
-                and set(need.branches) <= set(array.branches)
-            )
-    return False
-
-
-def _reader(key: _Key, run_id: str, acts: store.ActivationStore) -> Callable[[], Tensor]:
-    def read() -> Tensor:
-        cell = acts.load(key.site, "full", runs=[run_id], step=key.step, branch=key.branch, layer=key.layer, lazy=False)
-        return torch.from_numpy(cell.to_numpy()[0])
-
-    return read
+    donor = asked.donor.run
+    ids = stored.of(asked.record, asked.receiver) if donor is None else [donor]
+    return next((id for id in ids if holds(stored.record(id), need, model)), None)
 
 
 def _holding(value: Tensor) -> Callable[[], Tensor]:
@@ -229,7 +205,7 @@ class _Keep:
     def __init__(self, needs: Sequence[Need]) -> None:
         self._needs = needs
         self.last = max(step for need in needs for step in need.steps)
-        self.values: dict[_Key, Tensor] = {}
+        self.values: dict[Key, Tensor] = {}
 
     def wants(self, site: str, label: Label) -> bool:
         return any(_asks(need, site, label) for need in self._needs)
@@ -244,7 +220,7 @@ class _Keep:
         kept = value.detach().to("cpu", copy=True)
         for need in self._needs:
             if _asks(need, site, label) and (need.text or not text):
-                self.values[_Key(need.donor, site, label.step, label.branch, label.layer, text)] = kept
+                self.values[Key(need.donor, site, label.step, label.branch, label.layer, text)] = kept
 
     def step(self, values: StepValues) -> None:
         site = sites[LATENT]
@@ -252,7 +228,7 @@ class _Keep:
         for need in self._needs:
             if need.site == LATENT and values.info.step in need.steps:
                 kept = site.value(values, None).to("cpu", copy=True)
-                self.values[_Key(need.donor, LATENT, values.info.step, None, None)] = kept
+                self.values[Key(need.donor, LATENT, values.info.step, None, None)] = kept
 
 
 def _asks(need: Need, site: str, label: Label) -> bool:
@@ -261,18 +237,19 @@ def _asks(need: Need, site: str, label: Label) -> bool:
     )
 
 
-def _captured(
-    needs: Sequence[Need], records: Sequence[Run], model: Model, acts: store.ActivationStore
-) -> list[dict[_Key, Tensor]]:
-    """Run donors as far as they are needed, in one call of the pipeline; what is needed of each."""
+def _captured(asked: Sequence[_Missing], model: Model, acts: store.ActivationStore) -> list[dict[Key, Tensor]]:
+    """Run donors as far as they are needed, in one call of the pipeline; what each receiver needs of its own."""
     from interp.editing import Edits
 
-    keeps = _Together([_Keep(needs) for _ in records])
+    different = list({one.run: one for one in asked}.values())
+    records = [one.record for one in different]
+    keeps = _Together([_Keep(one.needs) for one in different])
     own = intervening.edits_of(model, records, acts) or [Edits([]) for _ in records]
     editors = [
-        Edits([*edits.edits, *(_watching(need, keep) for need in needs if need.text)], resets=edits.reset_steps)
-        for edits, keep in zip(own, keeps.each, strict=True)
+        Edits([*edits.edits, *(_watching(need, keep) for need in one.needs if need.text)], resets=edits.reset_steps)
+        for one, edits, keep in zip(different, own, keeps.each, strict=True)
     ]
+    needs = different[0].needs
     wanted: dict[str, set[int]] = {}
     for need in needs:
         if need.site != LATENT:
@@ -292,7 +269,8 @@ def _captured(
             ),
         )
     except _Enough:
-        return [keep.values for keep in keeps.each]
+        made = {one.run: keep.values for one, keep in zip(different, keeps.each, strict=True)}
+        return [made[one.run] for one in asked]
     raise BadIntervention(f"the donor's run ended before step {max(s for need in needs for s in need.steps)}")
 
 

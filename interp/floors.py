@@ -118,6 +118,7 @@ class _Piece(NamedTuple):
     difficulty: str
     start: int
     stop: int
+    shown: tuple[str, ...]
 
     @property
     def n(self) -> int:
@@ -126,7 +127,12 @@ class _Piece(NamedTuple):
 
 
 def check(
-    families: Sequence[str] = (), *, n: int = 102, jobs: int | None = None, progress: bool = False
+    families: Sequence[str] = (),
+    *,
+    n: int = 102,
+    jobs: int | None = None,
+    shown: Sequence[str] = tuple(BOUNDS),
+    progress: bool = False,
 ) -> list[Floors]:
     """Measure the floors of families.
 
@@ -135,6 +141,7 @@ def check(
         n: Samples of each family at least, spread evenly over both splits and all difficulties; one of each is
             the least there can be.
         jobs: Processes; as many as there are cores if not given. One means this process.
+        shown: What is scored, of `BOUNDS`; `vae` takes as long as all others.
         progress: Show a bar with the time left.
 
     Returns:
@@ -149,7 +156,7 @@ def check(
     for what, value in (("n", n), ("jobs", jobs)):
         if value is not None and value < 1:
             raise BadInput(f"{what} is {value}, but must be at least 1")
-    pieces = [piece for name in names for piece in _pieces(worlds[name], n)]
+    pieces = [piece for name in names for piece in _pieces(worlds[name], n, tuple(shown))]
     scores: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
     with tqdm(
         total=sum(piece.n for piece in pieces), unit="sample", desc="check", disable=not progress, dynamic_ncols=True
@@ -168,11 +175,11 @@ def check(
     ]
 
 
-def _pieces(world: World, n: int) -> list[_Piece]:
+def _pieces(world: World, n: int, shown: tuple[str, ...]) -> list[_Piece]:
     pairs = [(split, difficulty) for split in SPLITS for difficulty in world.difficulties]
     each = -(-n // len(pairs))
     return [
-        _Piece(world.name, split, difficulty, start, min(start + AT_ONCE, each))
+        _Piece(world.name, split, difficulty, start, min(start + AT_ONCE, each), shown)
         for split, difficulty in pairs
         for start in range(0, each, AT_ONCE)
     ]
@@ -220,9 +227,11 @@ def _measure(piece: _Piece) -> dict[str, list[float]]:
     scores: dict[str, list[float]] = defaultdict(list)
     for number, sample in enumerate(samples):
         for shown, videos in _shown(sample, wrong[number], piece.start + number).items():
+            if shown not in piece.shown:
+                continue
             scored = [world.score(sample, video)["overall"] for video in videos]
             scores[shown] += [max(scored)] if shown == "jump" else scored
-    if (VAE / "config.json").exists():
+    if "vae" in piece.shown and (VAE / "config.json").exists():
         for sample, video in zip(samples, _round_trip([_truth(sample) for sample in samples]), strict=True):
             scores["vae"].append(world.score(sample, video)["overall"])
     return dict(scores)

@@ -13,7 +13,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from interp import bundled
+from interp import bundled, onednn
 from interp.errors import BadInput, UnknownModel, first_line
 from interp.lora import Lora, apply
 from interp.memory import keep_pages
@@ -93,6 +93,8 @@ def load(
     bundled.add_expert(pipeline, defaults)
     applied = bundled.apply_loras(pipeline, source.variant) if source.variant else ()
     applied += apply(pipeline, wanted)
+    if where.type == "cpu":
+        onednn.by_onednn(pipeline)
     if vae_tiling:
         _tile(pipeline)
     if scheduler == "euler":

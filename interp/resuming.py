@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import store
 from interp import intervening, noise
+from interp.donors_kept import holds
 from interp.errors import InterpError
 from interp.interventions import Donor, Need
 from interp.interventions._base import LATENT
@@ -95,12 +96,10 @@ def _copy(
 
 def at(model: Model, run: Run, step: int, acts: store.ActivationStore) -> Start | None:
     """Where a stored run can be gone on with at `step`, None where it must be made from step 0; see `prefixes`."""
-    from interp import donors
-
     held_in, entry = model.traced.latent_dtype, acts.run(run.id)
     if step == 0 or held_in is None or not _repeats(model):
         return None
-    if not donors.holds(entry.run, Need(Donor(), LATENT, (step,)), model):
+    if not holds(entry.run, Need(Donor(), LATENT, (step,)), model):
         return None
     latent = torch.from_numpy(acts.load(LATENT, "full", runs=[run.id], step=step, lazy=False).to_numpy()).to(held_in)
     return Start(step, latent, tuple(info for info in entry.steps if info.step < step))
@@ -131,9 +130,7 @@ def _repeats(model: Model) -> bool:
 
 def _has(model: Model, parent: Run, run: Run, wanted: Plan, first: int) -> bool:
     """Whether a clean run holds x_s at `first`, and all that is wanted of the steps before, exactly."""
-    from interp import donors
-
-    if not donors.holds(parent, Need(Donor(), LATENT, (first,)), model):
+    if not holds(parent, Need(Donor(), LATENT, (first,)), model):
         return False
     held = {(a.site.name, a.reduction.name): a for a in plan(model.adapter, parent.capture, parent.settings).arrays}
     for array in wanted.arrays:

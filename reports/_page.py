@@ -21,6 +21,7 @@ from markupsafe import Markup
 from analyses import Result
 from reports._again import python, tables
 from reports._beside import Beside, Inside, Place, folder_of, put
+from reports._chart import charts, library
 from reports._cite import bibtex
 from reports._comparison import compared
 from reports._microscope import microscope
@@ -58,7 +59,7 @@ QUERIES: Final[tuple[tuple[str, str], ...]] = (
 """Questions worth asking of any store, with their SQL (no double quotes, so that a shell takes them as they are)."""
 
 
-SCRIPTS: Final = ("view.js", "film.js", "microscope.js", "figures.js", "cite.js")
+SCRIPTS: Final = ("view.js", "film.js", "microscope.js", "figures.js", "chart.js", "cite.js")
 """Run in this order, as one script: what the reader looks at, and what follows it."""
 
 
@@ -194,11 +195,14 @@ def _drawn(
 def _html(drawn: dict[str, Any], parts: Place) -> str:
     """The page, with its large parts at their place."""
     script = "".join(map(asset, SCRIPTS))
+    drawing = library()
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             **drawn,
+            charts=charts,
+            library=Markup(drawing),
             queries=QUERIES,
             tables=partial(tables, place=parts),
             python=python,
@@ -206,10 +210,15 @@ def _html(drawn: dict[str, Any], parts: Place) -> str:
             sources=parts.sources,
             style=Markup(asset("report.css")),
             script=Markup(script),
-            script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+            script_hashes=f"'{_hash(script)}' '{_hash(drawing)}'",
             version=version(),
         )
     )
+
+
+def _hash(script: str) -> str:
+    """What the page's policy knows a script by."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def _item(result: Result, context: Context, salt: str) -> Item:

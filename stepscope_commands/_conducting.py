@@ -8,54 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from stepscope_commands._experimenting import experiment
-from stepscope_commands._options import (
-    Batch,
-    Device,
-    Difficulty,
-    Dtype,
-    Executor,
-    Frames,
-    Guidance,
-    Into,
-    Model,
-    Pixels,
-    Samples,
-    Seeds,
-    Split,
-    Steps,
-    World,
-    WorldSeed,
-)
+from stepscope_commands._options import Batch, Difficulty, Into, Seeds, Split, World, WorldSeed
 from stepscope_commands._results import print_result
+from stepscope_commands._sampling import Sampling
 
 if TYPE_CHECKING:
-    import interp
     import store
     from analyses.experiments import Experiment
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Generation:
+class Generation(Sampling):
     """What the runs of an experiment are made of."""
 
     into: Into
     world: World = None
-    samples: Samples = None
     n: Annotated[int, Parameter(help="Samples.")] = 8
     world_seed: WorldSeed = 0
     difficulty: Difficulty = None
     split: Split = "in_domain"
     seeds: Seeds = "0"
-    model: Model = "tinywan"
-    steps: Steps = None
-    guidance: Guidance = None
-    height: Pixels = None
-    width: Pixels = None
-    frames: Frames = None
-    device: Device = None
-    dtype: Dtype = None
-    executor: Executor = "local"
     batch: Batch = 1
     dry_run: Annotated[bool, Parameter(negative="", help="Only say what it would cost.")] = False
 
@@ -63,13 +36,11 @@ class Generation:
 def conduct(asked: Experiment, of: Generation, *, json_: bool) -> None:
     """Plan an experiment, say what it costs, make its runs, compare them, and print what came of it."""
     import interp
-    from interp import batching, executors
 
     samples = _samples(asked, of)
-    executors.check(of.executor)
-    batching.check(of.batch)
-    model = _model(of)
-    settings = model.settings(steps=of.steps, guidance=of.guidance, height=of.height, width=of.width, frames=of.frames)
+    of.check(batch=of.batch)
+    model = of.load()
+    settings = model.settings(**of.asked)
     made_of: dict[str, Any] = {"into": of.into, "seeds": interp.numbers(of.seeds), "settings": settings}
     made_by: dict[str, Any] = {"executor": of.executor, "batch": of.batch, "progress": True, "dry_run": of.dry_run}
     if result := experiment(asked, model, samples, **made_of, **made_by):
@@ -97,26 +68,3 @@ def _samples(asked: Experiment, of: Generation) -> list[store.Sample]:
     if asked.twins:
         return [one for pair in world.pairs(of.n, **drawn) for one in pair]
     return world.generate(of.n, **drawn)
-
-
-def _model(of: Generation) -> interp.Model:
-    """The model without a solver's memory; where others make the runs, its weights stay off the GPU here."""
-    import torch
-
-    import interp
-
-    model = interp.load(
-        of.model,
-        dtype=getattr(torch, of.dtype or "bfloat16") if of.dtype or of.executor == "gpus" else None,
-        device=of.device if of.executor == "local" else "cpu",
-        scheduler="euler",
-    )
-    if model.recipe and of.executor != "local":
-        model.recipe |= {"device": of.device}
-    return model
-
-
-def student_of(model: str, named: str | None) -> str:
-    """The distilled model that stands beside a model: what is named, or tinywan's own; empty for none."""
-    own = "tinywan-few-step" if model == "tinywan" else ""
-    return own if named is None else "" if named == "none" else named

@@ -34,7 +34,7 @@ Model = Annotated[str, Parameter(help="Bundled model, folder, or hub id.")]
 Revision = Annotated[str | None, Parameter(help="Branch, tag or commit of a hub id.")]
 Lora = Annotated[
     list[str] | None,
-    Parameter(negative="", help="LoRA to apply: SOURCE, SOURCE*0.8 or transformer_2=SOURCE*0.8; repeatable."),
+    Parameter(negative="", help="LoRA to apply: `SOURCE`, `SOURCE*0.8` or `transformer_2=SOURCE*0.8`; repeatable."),
 ]
 Offload = Annotated[
     Literal["model", "group", "sequential"] | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import App, Parameter
 
-from stepscope_commands._conducting import Generation, conduct, student_of
+from stepscope_commands._conducting import Generation, conduct
 from stepscope_commands._options import Json
 from stepscope_commands._printing import print_json, print_table
 from stepscope_commands._version import version
@@ -90,6 +90,13 @@ def swap(
     layers: Annotated[str | None, Parameter(help="Layers to swap one at a time, e.g. 0,4-6; six if not given.")] = None,
     windows: Windows = None,
     part: Part = None,
+    inner_controls: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Take parts other than whole at inner layers alone, where the verdict reads them.",
+        ),
+    ] = False,
     keep: Keep = True,
     json_: Json = False,
 ) -> None:
@@ -100,6 +107,7 @@ def swap(
         layers=_numbers(layers),
         windows=_windows(windows),
         parts=experiments.Swap.parts if part is None else tuple(part),
+        inner_controls=inner_controls,
         keep=keep,
     )
     conduct(asked, of, json_=json_)
@@ -223,7 +231,7 @@ def steps(
     kind = experiments.Steps
     asked = kind(
         numbers=kind.numbers if numbers is None else interp.numbers(numbers),
-        student=student_of(of.model, student),
+        student=of.student_of(student),
         student_numbers=kind.student_numbers if student_numbers is None else interp.numbers(student_numbers),
         student_guidance=student_guidance,
     )

@@ -7,27 +7,13 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from stepscope_commands._options import (
-    Batch,
-    Device,
-    Dtype,
-    Executor,
-    Frames,
-    Guidance,
-    Lora,
-    Model,
-    Offload,
-    Pixels,
-    Revision,
-    Samples,
-    Steps,
-    Where,
-)
+from stepscope_commands._options import Where
 from stepscope_commands._printing import print_table, say
+from stepscope_commands._sampling import Sampling
 
 if TYPE_CHECKING:
     import torch
@@ -43,38 +29,21 @@ SKETCHED = 2
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Of:
+class Of(Sampling):
     """The model, and how its runs are made."""
 
-    model: Model = "tinywan"
-    revision: Revision = None
-    lora: Lora = None
     student: Annotated[
         str | None,
         Parameter(
             help="Distilled model (E10): a name, folder, hub id, or lora:SOURCE; tinywan has one; none: without."
         ),
     ] = None
-    samples: Samples = None
-    steps: Steps = None
-    guidance: Guidance = None
-    height: Pixels = None
-    width: Pixels = None
-    frames: Frames = None
-    device: Device = None
-    dtype: Dtype = None
-    offload: Offload = None
-    executor: Executor = "local"
-    batch: Batch = 1
+    batch: Annotated[
+        int | None, Parameter(help="Runs that one call of the pipeline makes, where it can; the plan's if not given.")
+    ] = None
     keep: Annotated[
         bool, Parameter(help="Keep donors' states (E7) with the clean runs; without, they are made again for each run.")
     ] = True
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """Sampler settings in the place of the plan's."""
-        names = ("steps", "guidance", "height", "width", "frames")
-        return {name: getattr(self, name) for name in names}
 
 
 def reproduce(
@@ -120,7 +89,11 @@ def reproduce(
     except ValueError as error:
         raise interp.BadInput(f"--only {only}: {error}") from None
     asked = plans.read(plan or ("full" if full else "quick"))
+    if of.samples is not None:
+        asked = plans.without_twins(asked)
     parts = claims.parts(wanted)
+    if not parts.intersection(part.id for part in asked.parts):
+        raise interp.BadInput(_nothing(asked, of))
     place = store or out / "acts"
     if cost:
         _print_cost(asked, parts, of, place, tflops)
@@ -131,6 +104,13 @@ def reproduce(
         say(f"runs in {place}; next: stepscope reproduce --results-only --out {out} --store {place}")
         return
     _tell(out, place, where=where, floors=floors)
+
+
+def _nothing(asked: Plan, of: Of) -> str:
+    """Why there is nothing to do."""
+    there = ", ".join(part.id for part in asked.parts)
+    twins = "; samples of a folder have no twins, which swap compares" if of.samples is not None else ""
+    return f"no part of the plan tests these claims: it has {there}{twins}"
 
 
 def _print_cost(asked: Plan, parts: set[str], of: Of, place: Path, tflops: float | None) -> None:
@@ -151,35 +131,12 @@ def _print_cost(asked: Plan, parts: set[str], of: Of, place: Path, tflops: float
 
 def _work(model: interp.Model, asked: Plan, parts: set[str], of: Of, *, most: int | None = None) -> Work:
     """The plan for the model, with its samples."""
-    from stepscope_commands._conducting import student_of
     from stepscope_commands.reproducing import plan as plans
     from stepscope_commands.reproducing.programme import Work
 
-    samples = {bed.name: plans.drawn(bed, folder=of.samples, most=most) for bed in asked.bed}
-    return Work(
-        model, asked, samples, asked=of.asked, student=student_of(of.model, of.student), only=parts, keep=of.keep
-    )
-
-
-def _model(of: Of) -> interp.Model:
-    """The model without a solver's memory; where others make the runs, its weights stay off the GPU here."""
-    import torch
-
-    import interp
-
-    elsewhere = of.executor != "local"
-    model = interp.load(
-        of.model,
-        dtype=getattr(torch, of.dtype or "bfloat16") if of.dtype or of.executor == "gpus" else None,
-        device="cpu" if elsewhere else of.device,
-        loras=of.lora or (),
-        revision=of.revision,
-        offload=None if elsewhere else of.offload,
-        scheduler="euler",
-    )
-    if model.recipe and elsewhere:
-        model.recipe |= {"offload": of.offload, "device": of.device}
-    return model
+    used = {name for part in asked.parts if part.id in parts for name in part.on}
+    samples = {bed.name: plans.drawn(bed, folder=of.samples, most=most) for bed in asked.bed if bed.name in used}
+    return Work(model, asked, samples, asked=of.asked, student=of.student_of(of.student), only=parts, keep=of.keep)
 
 
 def _runs_on(of: Of) -> torch.device:
@@ -222,13 +179,13 @@ def _print(rows: list[Cost], model: interp.Model, work: Work, of: Of, tflops: fl
 def _make(asked: Plan, parts: set[str], of: Of, out: Path, place: Path, tflops: float | None) -> None:
     """The runs, and which they are."""
     import store
-    from interp import batching, catalogue, executors
+    from interp import catalogue
     from stepscope_commands.reproducing import making, record
 
-    executors.check(of.executor)
-    batching.check(of.batch)
+    batch = asked.batch if of.batch is None else of.batch
+    of.check(batch=batch)
     earlier = record.read(out)
-    model = _model(of)
+    model = of.load()
     work = _work(model, asked, parts, of)
     acts = store.open(place, mode="a")
     variants = making.variants_of(model, work)
@@ -237,13 +194,14 @@ def _make(asked: Plan, parts: set[str], of: Of, out: Path, place: Path, tflops: 
     making.check_room(rows, acts.free, acts.path)
     total, started = making.sum_of("all", rows), time.perf_counter()
     sys.stderr.write(f"sampled with {work.settings.scheduler}; stop it when you like, the same command goes on\n")
-    runs = making.make(work, acts, variants, total=total.shown, executor=of.executor, batch=of.batch)
+    runs = making.make(work, acts, variants, total=total.shown, executor=of.executor, batch=batch)
     made = record.Made(
         plan=asked,
         model=model.id,
         parameters=max(catalogue.cost(model, work.settings).parameters.values()),
         shape=work.shape,
         runs=runs,
+        samples="" if of.samples is None else of.samples.name,
         forwards=total.forwards,
         seconds=time.perf_counter() - started,
     )

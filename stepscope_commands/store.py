@@ -42,7 +42,7 @@ def info(path: StorePath, *, json_: Json = False) -> None:
     reading = {
         "bytes": held.stored,
         "bytes_per_second": None if speed is None else round(speed),
-        "seconds": None if speed is None else round(held.stored / speed, 3),
+        "seconds": None if speed is None else float(f"{held.stored / speed:.3g}"),
     }
     arrays = _by_array(held)
     if json_:

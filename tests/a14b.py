@@ -16,11 +16,18 @@ TRANSFORMER: Final[dict[str, Any]] = {
     "ffn_dim": 13824,
     "text_dim": 4096,
 }
+SCHEDULER: Final[dict[str, Any]] = {
+    "num_train_timesteps": 1000,
+    "prediction_type": "flow_prediction",
+    "use_flow_sigmas": True,
+    "flow_shift": 3.0,
+}
+"""As diffusers' conversion of Wan's checkpoints writes it; Wan's own code samples this model with a shift of 5."""
 PARTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "transformer": ("WanTransformer3DModel", TRANSFORMER),
     "transformer_2": ("WanTransformer3DModel", TRANSFORMER),
     "vae": ("AutoencoderKLWan", {}),
-    "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 5.0}),
+    "scheduler": ("UniPCMultistepScheduler", SCHEDULER),
 }
 
 

@@ -1,4 +1,4 @@
-"""What every test runs under: no network but this machine's own, no display, two threads, known Hypothesis profiles."""
+"""What every test runs under: no network beyond this machine, no display, no wait for a disk, two threads, profiles."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ settings.register_profile("dev", max_examples=25, **_on_disk)
 settings.register_profile("ci", max_examples=25, derandomize=True, print_blob=True, **_on_disk)
 settings.register_profile("thorough", max_examples=500, **_on_disk)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Durability guards against power loss, which no test makes; `test_every_file_is_synced_once` counts the calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,8 @@ class PlantedFeatures(Planted):
     """Size of the first channel's noise: as of a massive activation."""
     told: bool = False
     arrays: tuple[str, ...] = ("resid_post/token_mean",)
+    full_layers: tuple[int, ...] | None = None
+    """Layers that `full` keeps; all, if not given."""
     scored: bool = False
 
     def truth(self, position: int) -> dict[str, Any]:
@@ -111,7 +113,9 @@ class PlantedFeatures(Planted):
                 for step in range(self.steps):
                     writer.write("resid_post", "token_mean", {"step": step}, values[step])
             if "resid_post/full" in self.arrays:
-                _write(writer, "resid_post", "full", self.tokens(position, seed), cells)
+                kept = list(range(self.layers)) if self.full_layers is None else list(self.full_layers)
+                tokens = self.tokens(position, seed)[:, :, kept]
+                _write(writer, "resid_post", "full", tokens, {**cells, "layer": np.array(kept)})
             if "latent/full" in self.arrays:
                 _write(writer, "latent", "full", self.latents(position, seed), along)
             if "output/pixels" in self.arrays:

@@ -35,6 +35,8 @@ class PlantedTokens(Planted):
     """By how much tokens of even columns, in which all foregrounds lie, are larger in every layer and sample."""
     segmented: bool = True
     arrays: tuple[str, ...] = ("resid_post/full",)
+    full_layers: tuple[int, ...] | None = None
+    """Layers that `full` keeps; all, if not given."""
     scored: bool = False
 
     def foreground(self, position: int) -> np.ndarray:
@@ -97,7 +99,8 @@ class PlantedTokens(Planted):
         tokens = self.tokens(position, seed)
         with acts.begin_run(self.run(sample_id, seed), PROVENANCE) as writer:
             if "resid_post/full" in self.arrays:
-                _write(writer, "resid_post", "full", tokens, cells)
+                kept = list(range(self.layers)) if self.full_layers is None else list(self.full_layers)
+                _write(writer, "resid_post", "full", tokens[:, :, kept], {**cells, "layer": np.array(kept)})
             if "resid_post/energy" in self.arrays:
                 _write(writer, "resid_post", "energy", np.linalg.norm(tokens, axis=-1), cells)
             if "resid_post/channel_stats" in self.arrays:

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import store
+from tests import tiny
 from tests.test_cli import refused, run
 
 NOISE = ["experiment", "noise", "--n", "2", "--difficulty", "easy", "--guidance", "1"]
@@ -41,6 +44,21 @@ def test_noise_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "20 of them in the store already; 0 to make: 0 steps" in captured.err
     assert captured.out.startswith("inconclusive: Plain noise in all frames")
     assert "Rule: " in captured.out
+
+
+def test_an_experiment_on_a_model_with_a_lora(tmp_path: Path) -> None:
+    tiny.pipeline().save_pretrained(tmp_path / "model")
+    parts = {
+        f"transformer.blocks.1.attn1.to_q.lora_{side}.weight": shape for side, shape in (("A", (2, 32)), ("B", (32, 2)))
+    }
+    save_file({name: torch.ones(shape) for name, shape in parts.items()}, tmp_path / "lora.safetensors")
+    words = ["experiment", "noise", "--model", tmp_path / "model", "--lora", f"{tmp_path / 'lora.safetensors'}*0.5"]
+    words += ["--world", "maze", "--n", "1", "--steps", "4", "--at", "0", "--noisy-frames", "1", "--dtype", "bfloat16"]
+    assert run(*words, "--height", "96", "--width", "96", "--frames", "17", "--into", tmp_path / "acts") == 0
+    models = [store.open(tmp_path / "acts").run(id).run.model for id in store.open(tmp_path / "acts").run_ids()]
+    assert {(one.dtype, *((lora.path, lora.scale) for lora in one.adapters)) for one in models} == {
+        ("bfloat16", ("lora.safetensors", 0.5))
+    }
 
 
 EASY = ["--n", "1", "--difficulty", "easy", "--guidance", "1", "--steps", "4"]

@@ -6,17 +6,20 @@ import json
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import interp
 import store
+from interp import vbvr
 from reports.reproduction import Row
 from stepscope_commands.reproducing import claims, making, programme, record, telling
 from stepscope_commands.reproducing import plan as plans
-from stepscope_commands.reproducing.claims import CLAIMS, Number
+from stepscope_commands.reproducing.claims import ALL, CLAIMS, Number
 from store import CaptureItem, CaptureSpec
 from tests import tiny
 from tests.a14b import configuration
@@ -132,6 +135,49 @@ def test_runs_are_made_without_duckdb_and_told_elsewhere(folder: Path) -> None:
     assert [row["id"] for row in rows if row["verdict"] != "not tested"] == ["E3", "E4"]
 
 
+def test_samples_of_a_folder_stand_in_for_the_worlds(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Samples of two worlds in the benchmark's layout, which brings no truth that a scorer of ours could use."""
+    questions = [one for name in ("grounding", "maze") for one in interp.worlds[name].generate(2, seed=3)]
+    vbvr.export(tmp_path / "bench", samples=questions)
+    twins = '[[bed]]\nname = "twins"\nfamilies = ["grounding"]\nn = 1\ntwins = true\n'
+    swap = '[[experiment]]\nof = "swap"\non = ["twins"]\n'
+    plan = PLAN.replace("[[experiment]]", twins + "[[experiment]]", 1).replace("[[analysis]]", swap + "[[analysis]]", 1)
+    (tmp_path / "plan.toml").write_text(
+        plan.replace("at = [0, 2], frames = [1], draws = 1", "at = [0], frames = [], draws = 0")
+    )
+    words = [
+        "reproduce",
+        "--plan",
+        tmp_path / "plan.toml",
+        "--model",
+        folder / "model",
+        "--out",
+        tmp_path / "out",
+        *SIZE,
+    ]
+    words += ["--samples", tmp_path / "bench" / "gt", "--batch", "4"]
+    assert "no twins" in refused(capsys, *words, "--only", "E7")
+    assert run(*words, "--only", "E3") == 0
+    made = record.read(tmp_path / "out")
+    assert made is not None
+    acts = store.open(tmp_path / "out" / "acts")
+    clean = [id for id in made.runs["noise"] if acts.run(id).run.parent_id is None]
+    asked = [acts.sample(acts.run(id).run.sample_id) for id in clean]
+    assert sorted(one.record.family for one in asked) == ["grounding", "maze"]  # two samples, tasks in turn
+    given = {one.first_frame.tobytes() for one in questions}
+    assert given.issuperset(one.first_frame.tobytes() for one in asked)
+    rows = _rows(tmp_path)
+    assert rows["E7"]["finding"] == "this part was not run"
+    assert (rows["E3"]["verdict"], rows["E3"]["n"]) == ("inconclusive", 2)
+    assert "Nothing scored these videos" in rows["E3"]["finding"]
+    page = (tmp_path / "out" / "index.md").read_text()
+    assert "gt | 2 samples or all" in page
+    assert "what solves nothing" not in page  # floors are those of worlds
+    assert "rotation" not in page
+
+
 def test_a_disk_that_is_too_small_is_refused_before_anything_runs(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +271,40 @@ def test_plans_that_ship_test_every_claim(name: str) -> None:
     asked = plans.read(name)
     assert {claim.test for claim in CLAIMS} <= {part.id for part in asked.parts}
     for part in asked.parts:  # a bed without a part would be made for nothing
-        assert part.id in claims.parts(CLAIMS)
+        assert part.id in claims.parts(ALL)
+    if name == "full":
+        assert claims.parts(ALL) == {part.id for part in asked.parts}
+
+
+def test_quick_has_the_samples_that_every_verdict_needs() -> None:
+    """Fewer make it inconclusive, whatever comes out."""
+    asked = plans.read("quick")
+    units = {
+        part.id: sum(len(bed.families) * (part.n or bed.n) for bed in map(asked.of, part.on)) for part in asked.parts
+    }
+    experiments = {"noise": "_paired", "propagation": "_paired", "swap": "_paired", "ensemble": "_gain"}
+    experiments |= {"frames": "frames", "steps": "steps"}
+    fewest = {id: import_module(f"analyses.experiments.{name}").FEWEST for id, name in experiments.items()}
+    analyses = {"exploration": "exploration", "self_correction": "self_correction", "energy": "_energy_parts"}
+    analyses |= {"perception_first": "perception_first"}
+    fewest |= {id: import_module(f"analyses.{name}").MIN_SAMPLES for id, name in analyses.items()}
+    assert {claim.test for claim in CLAIMS} == {*fewest, "working_memory"}
+    assert {name: (units[name], least) for name, least in fewest.items() if units[name] < least} == {}
+    assert units["working_memory"] > 2 * 5  # each of two looks in each of five folds
+    assert asked.settings["steps"] >= import_module("analyses.perception_first").MIN_STEPS
+
+
+def test_a_plan_says_how_many_runs_go_together(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seen(*_: Any, batch: int, **__: Any) -> None:
+        raise interp.BadInput(f"batches of {batch}")
+
+    monkeypatch.setattr(making, "make", seen)
+    (tmp_path / "plan.toml").write_text("batch = 3\n" + PLAN)
+    words = ["reproduce", "--plan", tmp_path / "plan.toml", "--model", folder / "model", "--out", tmp_path, *SIZE]
+    assert refused(capsys, *words).endswith("batches of 3")
+    assert refused(capsys, *words, "--batch", "2").endswith("batches of 2")
 
 
 def test_words_follow_from_verdicts() -> None:

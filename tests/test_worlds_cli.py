@@ -247,9 +247,15 @@ def test_a_process_that_dies_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
         list(floors._each([1, 1], jobs=2))  # type: ignore[list-item]
 
 
+def test_what_is_not_asked_for_is_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floors, "_round_trip", None)  # the autoencoder takes as long as everything else
+    (found,) = floors.check(["maze"], n=1, jobs=1, shown=("still", "jump"))
+    assert list(found.floors) == ["still", "jump"]
+
+
 def test_samples_do_not_depend_on_how_the_work_is_cut() -> None:
     world = worlds["grounding"]
-    pieces = floors._pieces(world, 102)
+    pieces = floors._pieces(world, 102, ("true",))
     assert sum(piece.n for piece in pieces) == 102
     for split, difficulty in {(piece.split, piece.difficulty) for piece in pieces}:
         taken = [

@@ -50,6 +50,7 @@ def stages(session: Session, *, parcel: Path, root: Path) -> dict[str, Callable[
         "unship": partial(ship.unship, config, parcel),
         "restore": partial(ship.restore, config),
         "export": lambda: model.export(session.parts(), config, guidance=config.evaluation.guidances[0]),
+        "export_vae": lambda: model.export_vae(session.parts(), config),
         "ship": partial(ship.ship, config, parcel),
         "measure": partial(measure.measure, config),
         "install": partial(install, config, root),
@@ -64,7 +65,8 @@ def stages(session: Session, *, parcel: Path, root: Path) -> dict[str, Callable[
         "evaluate": partial(evaluate.evaluate, session),
     }
     every = together | {name: partial(first_alone, call) for name, call in alone.items()}
-    order = ("unship", "restore", *TRAINING, "ship", "measure", "install", "card")
+    before, after = TRAINING[:2], TRAINING[2:]
+    order = ("unship", "restore", *before, "export_vae", *after, "ship", "measure", "install", "card")
     left_out = () if families.named(config.model).variants else VARIANTS
     return {name: every[name] for name in order if name not in left_out}
 

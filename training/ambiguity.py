@@ -14,7 +14,7 @@ from analyses._evidence import SHOWN, effective_number
 from training import data, parallel, scoring
 from training.sampling import Sampler, watched
 from training.scoring import Cell
-from training.success import SCORED, wilson
+from training.success import SCORED, Interval
 
 SEED = 303
 """World seed of the ambiguous samples."""
@@ -76,7 +76,7 @@ def shares(cell: Cell, answers: int, ends: Sequence[int | None]) -> dict[str, An
     """Counts of each answer among `ends`, and the smallest share of the right ones over the fair share 1/k."""
     counts = [sum(end == answer for end in ends) for answer in range(answers)]
     right = sum(counts)
-    smallest = wilson(min(counts), right) if right else None
+    smallest = Interval.of(min(counts), right) if right else None
     return {
         "family": cell.family,
         "difficulty": cell.difficulty,
@@ -133,7 +133,7 @@ def by_step(samples: Sequence[Sequence[Sequence[float]]]) -> dict[str, Any]:
         for number, each in enumerate(zip(*ranked, strict=True))
     ]
     several = sum(sample[0][1] >= SHOWN for sample in ranked)
-    return {"n": len(samples), "steps": steps, "several_at_first": wilson(several, len(samples))._asdict()}
+    return {"n": len(samples), "steps": steps, "several_at_first": Interval.of(several, len(samples))._asdict()}
 
 
 def worst(found: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from interp.worlds import SPLITS, worlds
-from training import ambiguity, checkpoint, data, experts, failures, families, loop, model, parallel, scoring, success
-from training.config import TRAINED, Config
+from training import ambiguity, data, experts, failures, families, loop, model, parallel, scoring, ship, success
+from training.config import Config
 from training.sampling import Sampler
 from training.scoring import Cell
 from training.session import Session
@@ -171,9 +171,8 @@ def _variants(sampler: Sampler, pool: Executor, shipped: Settings) -> dict[str, 
 
 
 def training(config: Config) -> dict[str, Any]:
-    """How long the stages took and how much they saw, as their checkpoints tell."""
-    every = {name: checkpoint.record(config.checkpoint(name)) for name in TRAINED}
-    records = {name: record for name, record in every.items() if record}
+    """How long the stages took and how much they saw, as their records tell."""
+    records = ship.records(config)
     return {
         "stages": {name: {"legs": loop.legs(record)} for name, record in records.items()},
         "samples": {name: record["samples"] for name, record in records.items() if "samples" in record},

@@ -69,6 +69,14 @@ def export(parts: Parts, config: Config, *, guidance: float, weights: torch.dtyp
     return folder
 
 
+def export_vae(parts: Parts, config: Config, *, weights: torch.dtype = torch.float16) -> None:
+    """Put the VAE into the exported folder, where all else stays: what a decoder was trained for further changes."""
+    folder = config.model_folder / "vae"
+    copy.deepcopy(parts.vae).to(weights).save_pretrained(folder, safe_serialization=True)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)
+
+
 def settings(config: Config) -> dict[str, Any]:
     """Sampler settings of the exported folder."""
     return json.loads((config.model_folder / SETTINGS).read_text())

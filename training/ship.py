@@ -39,9 +39,9 @@ def ship(config: Config, folder: Path) -> list[Path]:
         ShipError: if that would be more than `FILES` files.
     """
     box = io.BytesIO()
-    records = {name: record for name in TRAINED if (record := checkpoint.record(config.checkpoint(name)))}
+    known = records(config)
     with tarfile.open(fileobj=box, mode="w") as tar:
-        _add(tar, RECORDS, json.dumps(records, indent=2).encode())
+        _add(tar, RECORDS, json.dumps(known, indent=2).encode())
         results = [*config.out.glob("*.json"), *config.out.glob("*.webp"), *config.measured.glob("*.json")]
         model = [file for file in config.model_folder.rglob("*") if file.is_file()]
         for file in sorted(file for file in [*results, *model] if file.name != RECORDS):
@@ -59,6 +59,14 @@ def ship(config: Config, folder: Path) -> list[Path]:
     sums = {name: hashlib.sha256(part).hexdigest() for name, part in zip(names, parts, strict=True)}
     (folder / MANIFEST).write_text(json.dumps({"parts": sums, "bytes": len(content)}, indent=2) + "\n")
     return [folder / name for name in (*names, MANIFEST)]
+
+
+def records(config: Config) -> dict[str, dict[str, Any]]:
+    """The record of each stage that has been trained: its checkpoint's, or where there is none, the parcel's."""
+    file = config.out / RECORDS
+    shipped = json.loads(file.read_text()) if file.exists() else {}
+    found = {name: checkpoint.record(config.checkpoint(name)) or shipped.get(name) for name in TRAINED}
+    return {name: record for name, record in found.items() if record}
 
 
 def unship(config: Config, folder: Path) -> None:
@@ -85,14 +93,14 @@ def restore(config: Config) -> None:
     The averaged weights become the weights. Steps, minutes, rate and optimizer begin anew: a stage that is asked for
     again is trained for as long as the command line says, on top of what it has had.
     """
-    records = json.loads((config.out / RECORDS).read_text())
+    shipped = json.loads((config.out / RECORDS).read_text())
     pipe = families.named(config.model).pipeline.from_pretrained(config.model_folder)
     weights = nn.ModuleDict({name: getattr(pipe, name) for name in transformer.TRAINED}).named_parameters()
     joint = {name: value.detach() for name, value in weights}
     tensors = checkpoint.named("model", joint)
     tensors |= checkpoint.named("ema", {name: value.clone() for name, value in joint.items()})
-    checkpoint.save(config.checkpoint("transformer"), tensors, _ended(records["transformer"]))
-    checkpoint.save(config.checkpoint("vae"), checkpoint.named("model", pipe.vae.state_dict()), _ended(records["vae"]))
+    checkpoint.save(config.checkpoint("transformer"), tensors, _ended(shipped["transformer"]))
+    checkpoint.save(config.checkpoint("vae"), checkpoint.named("model", pipe.vae.state_dict()), _ended(shipped["vae"]))
 
 
 def _ended(record: dict[str, Any]) -> dict[str, Any]:

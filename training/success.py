@@ -6,13 +6,13 @@ A sample is *solved* when its overall score is at least 0.9.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from analyses._stats import wilson
 from interp.worlds import worlds
 from training import parallel, scoring
 from training.config import Config
@@ -34,13 +34,10 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-
-def wilson(hits: int, n: int, *, z: float = 1.959964) -> Interval:
-    """The Wilson score interval of `hits` out of `n`."""
-    p = hits / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)))
+    @classmethod
+    def of(cls, hits: int, n: int) -> Self:
+        """`hits` out of `n`, which is at least 1."""
+        return cls(hits / n, *wilson(hits, n))
 
 
 class Settings(NamedTuple):
@@ -114,7 +111,7 @@ def _batches(cells: Sequence[Cell], size: int) -> list[list[Cell]]:
 
 def summary(scores: Scores) -> dict[str, Any]:
     """Share of solved samples with its interval, and the mean scores."""
-    solved = wilson(sum(score["overall"] >= SOLVED for score in scores), len(scores))
+    solved = Interval.of(sum(score["overall"] >= SOLVED for score in scores), len(scores))
     means = {name: float(np.mean([score[name] for score in scores])) for name in ("answer", "process", "overall")}
     return {"n": len(scores), "solved": solved._asdict(), **means}
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from analyses._x0 import SOLVED
 from analyses.errors import NoRuns
+from analyses.experiments import _paired
 from analyses.experiments._answers import SHOWN, Question, Shown
 from analyses.experiments._exchange import RESID, TEXT, Labels, twins_of, video
 from analyses.experiments._token_cells import mask, token_cells
@@ -60,7 +61,7 @@ def stored(
     Raises:
         NoRuns: if there is none.
     """
-    records = _records(acts, runs, where)
+    records = _paired.records(acts, runs=runs, where=where)
     samples = {id: acts.sample(id) for id in sorted({run.sample_id for run in records.values()})}
     twins = twins_of(list(samples.values()))
     taken: list[tuple[Run, Run, Json, Run | None]] = []
@@ -95,13 +96,6 @@ def stored(
             "make them with `stepscope experiment`."
         )
     return Stored(tuple(found), samples)
-
-
-def _records(acts: ActivationStore, runs: Sequence[str] | None, where: str | None) -> dict[str, Run]:
-    condition = "TRUE" if where is None else f"({where}\n)"
-    query = f"SELECT run_id, record FROM runs LEFT JOIN samples USING (sample_id) WHERE {condition} ORDER BY run_id"
-    found = {str(id): Run.model_validate_json(text) for id, text in acts.sql(query).fetchall()}
-    return found if runs is None else {id: run for id, run in found.items() if id in set(runs)}
 
 
 def _patch(interventions: tuple[Json, ...]) -> Json | None:

@@ -57,11 +57,7 @@ def pairs(
     Raises:
         NoRuns: if there is none.
     """
-    condition = "TRUE" if where is None else f"({where}\n)"
-    query = f"SELECT run_id, record FROM runs LEFT JOIN samples USING (sample_id) WHERE {condition} ORDER BY run_id"
-    stored = {str(id): Run.model_validate_json(record) for id, record in acts.sql(query).fetchall()}
-    if runs is not None:
-        stored = {id: run for id, run in stored.items() if id in set(runs)}
+    stored = records(acts, runs=runs, where=where)
     found = [
         Pair(run, stored[run.parent_id], arm)
         for run in stored.values()
@@ -73,6 +69,14 @@ def pairs(
             "make them with `stepscope experiment`."
         )
     return found
+
+
+def records(acts: ActivationStore, *, runs: Sequence[str] | None, where: str | None) -> dict[str, Run]:
+    """Records of those of `runs`, or of all there are, that answer a condition on `runs` and `samples`, by id."""
+    condition = "TRUE" if where is None else f"({where}\n)"
+    query = f"SELECT run_id, record FROM runs LEFT JOIN samples USING (sample_id) WHERE {condition} ORDER BY run_id"
+    rows, wanted = acts.sql(query).fetchall(), None if runs is None else set(runs)
+    return {str(id): Run.model_validate_json(record) for id, record in rows if wanted is None or id in wanted}
 
 
 def means(values: Float, rows: Sequence[int], columns: Sequence[int], shape: tuple[int, int]) -> Float:

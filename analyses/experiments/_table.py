@@ -80,12 +80,12 @@ def stored(
         MixedRuns: if there are clean runs of several models or settings.
     """
     query = _QUERY.format(condition="TRUE" if where is None else f"({where}\n)")
+    wanted = None if runs is None else set(runs)
     read = {
         str(id): Made(Run.model_validate_json(record), int(forwards), float(seconds), _number(score))
         for id, record, seconds, forwards, score in acts.sql(query, [metric]).fetchall()
+        if wanted is None or id in wanted
     }
-    if runs is not None:
-        read = {id: one for id, one in read.items() if id in set(runs)}
     children = [(one, read[one.run.parent_id]) for one in read.values() if one.run.parent_id in read]
     bases = {_condition(parent.run): parent for child, parent in children if belongs(child.run, parent.run)}
     if not bases:

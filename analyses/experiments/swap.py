@@ -54,6 +54,9 @@ class Swap(OnStates):
     """First and last step of each window; the first step, the first quarter and all if not given."""
     parts: tuple[str, ...] = PARTS
     """What to take of the donor, of `PARTS`."""
+    inner_controls: bool = False
+    """Whether parts other than `whole` are taken at layers between the first and the last tested one alone, which are
+    all that the rule reads."""
 
     def plan(self, frame: Frame) -> tuple[Arm, ...]:
         """See `Experiment.plan`."""
@@ -64,10 +67,12 @@ class Swap(OnStates):
         _exchange.check_windows([(layer, layer) for layer in layers], frame.layers, what="layer")
         _exchange.check_windows(windows, frame.steps, what="step")
         _exchange.check_parts(self.parts)
+        layers = sorted(set(layers))
+        inner = layers[1:-1] if self.inner_controls else layers
         return tuple(
             _exchange.arm(Labels(part, _exchange.site_of(part, frame), layer, layer, *window))
             for part in self.parts
-            for layer in sorted(set(layers))
+            for layer in (layers if part == "whole" else inner)
             for window in dict.fromkeys(windows)
         )
 

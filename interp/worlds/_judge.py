@@ -5,10 +5,14 @@ or slightly shifted edge costs nothing; what disagrees is counted in every 8×8 
 decides. So a single wrong, missing or invented thing is seen, however large the rest of the picture.
 
 Shapes: k answers, F frames, H×W pixels.
+
+Each step of a run is scored, so what is compared lies channel by channel: pixels of a channel are neighbours in memory,
+and what the true video alone decides is kept.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -29,7 +33,7 @@ Frames = NDArray[np.uint8]
 
 
 class Envelope(NamedTuple):
-    """Frames, and the least and greatest value that still counts as equal to one of the 3×3 pixels around."""
+    """Frames `[..., 3, H, W]`, and the least and greatest value that counts as equal to one of the 3×3 pixels there."""
 
     frames: Frames
     low: Frames
@@ -38,26 +42,27 @@ class Envelope(NamedTuple):
 
 def envelope(frames: Frames) -> Envelope:
     """The envelope of frames uint8 `[..., H, W, 3]`."""
-    low = high = frames
-    for axis in (-3, -2):
-        low, high = _spread(low, np.minimum, axis), _spread(high, np.maximum, axis)
+    planes = np.ascontiguousarray(np.moveaxis(frames, -1, -3))
+    low, high = _spread(planes, np.minimum), _spread(planes, np.maximum)
     least, greatest = np.uint8(COLOUR_TOLERANCE), np.uint8(255 - COLOUR_TOLERANCE)
-    return Envelope(frames, np.maximum(low, least) - least, np.minimum(high, greatest) + least)
+    return Envelope(planes, np.maximum(low, least) - least, np.minimum(high, greatest) + least)
 
 
-def _spread(values: Frames, better: np.ufunc, axis: int) -> Frames:
-    """The better of each value and its two neighbours along `axis`."""
-    moved = np.moveaxis(values, axis, 0)
-    out = moved.copy()
-    better(out[1:], moved[:-1], out=out[1:])
-    better(out[:-1], moved[1:], out=out[:-1])
-    return np.moveaxis(out, 0, axis)
+def _spread(values: Frames, better: np.ufunc) -> Frames:
+    """The best of each 3×3 pixels `[..., H, W]`."""
+    rows = values.copy()
+    better(rows[..., 1:, :], values[..., :-1, :], out=rows[..., 1:, :])
+    better(rows[..., :-1, :], values[..., 1:, :], out=rows[..., :-1, :])
+    out = rows.copy()
+    better(out[..., 1:], rows[..., :-1], out=out[..., 1:])
+    better(out[..., :-1], rows[..., 1:], out=out[..., :-1])
+    return out
 
 
 def worst_window(a: Envelope, i: int, b: Envelope, j: int) -> float:
     """Share of pixels that disagree between frame `i` of `a` and frame `j` of `b` in the worst window, 0 to 1."""
     wrong = (a.frames[i] < b.low[j]) | (a.frames[i] > b.high[j]) | (b.frames[j] < a.low[i]) | (b.frames[j] > a.high[i])
-    bad = wrong.any(axis=-1)
+    bad = np.bitwise_or.reduce(wrong, axis=0)
     if not bad.any():
         return 0.0
     total = np.zeros((bad.shape[0] + 1, bad.shape[1] + 1), np.int32)
@@ -92,14 +97,20 @@ def judge(video: Frames, truths: Frames) -> Verdict:
     ends = envelope(truths[:, last])
     distances = [worst_window(seen, last, ends, answer) for answer in range(len(truths))]
     nearest = int(np.argmin(distances))
-    true = envelope(truths[nearest])
+    true, floor = _known(truths[nearest].tobytes(), truths[nearest].shape)
     reached = _in_order(_Matches(seen, true), list(range(last + 1)))
-    jump = _Matches(true, true)
-    floor = max(_in_order(jump, [0] * cut + [last] * (last + 1 - cut)) for cut in range(1, last + 1))
     return Verdict(
         answer=nearest if distances[nearest] <= ANSWER_LIMIT else None,
         process=max(0.0, (reached - floor) / (last - floor)) if floor < last else 0.0,
     )
+
+
+@lru_cache(maxsize=32)
+def _known(video: bytes, shape: tuple[int, ...]) -> tuple[Envelope, int]:
+    """Envelope of a true video, and how many of its frames the best jump from the first to the last one reaches."""
+    true = envelope(np.frombuffer(video, np.uint8).reshape(shape))
+    jump, last = _Matches(true, true), shape[0] - 1
+    return true, max(_in_order(jump, [0] * cut + [last] * (last + 1 - cut)) for cut in range(1, last + 1))
 
 
 class _Matches(dict[tuple[int, int], bool]):

@@ -1,4 +1,4 @@
-"""The paper's claims E1 to E11: what it reports, which part of a plan tests each, and which number is ours.
+"""The paper's claims E1 to E11, and those beyond it: what is reported, which part of a plan tests each, and our number.
 
 The paper is "Demystifying Video Reasoning" (arXiv 2603.16870). Where it gives no number, its claim stands in words. The
 rule of a verdict is that of the experiment or analysis; none is decided here.
@@ -211,20 +211,109 @@ CLAIMS: Final = (
 )
 """In the paper's order. The paper's numbers are those that it prints; none was read off a figure."""
 
+BEYOND: Final = (
+    Claim(
+        "B1",
+        "The answer is decided in the first steps, and can be exchanged only there",
+        "not in it",
+        "Chain-of-Steps, tested by exchanging states",
+        "windows",
+        (
+            Number("answers flipped by a donor's states in the block of steps that decides", "flip", 0, True),
+            Number("step at which x̂0 has settled", "settled_at", 0),
+        ),
+    ),
+    Claim(
+        "B2",
+        "The answer sits in the target's tokens, in the inner layers",
+        "not in it",
+        "activation patching",
+        "patch",
+        (
+            Number("evidence recovered by the target's tokens less that by all others", "target_over_background"),
+            Number("by inner blocks of layers less the first and the last", "inner_over_outer"),
+        ),
+    ),
+    Claim(
+        "B3",
+        "Which seed will be right shows in the first steps",
+        "not in it",
+        "early selection (arXiv 2603.30043)",
+        "early-selection",
+        (
+            Number("gain in score", "gain", 3),
+            Number("gain over one longer run of as many forwards (control)", "gain_over_longer_run", 3),
+            Number("what choosing by the truth would gain", "best_seed_gain", 3),
+        ),
+    ),
+    Claim(
+        "B4",
+        "Labels of the task can be read from token means by a line",
+        "not in it",
+        "linear probes (arXiv 2606.05328)",
+        "probes",
+        (
+            Number("path length of a maze, R² in the cell that other samples chose", "path_length.best_score"),
+            Number("from latents alone (control)", "path_length.latent_score_there"),
+        ),
+    ),
+    Claim(
+        "B5",
+        "Queries and keys track what moves",
+        "not in it",
+        "temporal correspondence (arXiv 2506.17220)",
+        "correspondence",
+        (
+            Number("moved tokens found, in the cell that other samples chose", "best_accuracy", 0, True),
+            Number("found by the nearest colour (control)", "colour", 0, True),
+        ),
+    ),
+    Claim(
+        "B6",
+        "Some heads separate frames",
+        "not in it",
+        "motion heads (arXiv 2603.02919)",
+        "motion_heads",
+        (Number("separability of the head that other samples chose, above the mean of all heads", "excess"),),
+    ),
+    Claim(
+        "B7",
+        "Tokens are made of sparse features that other samples share",
+        "not in it",
+        "sparse dictionaries",
+        "features",
+        (Number("features found again in the other half of the samples", "stable", 0, True),),
+    ),
+    Claim(
+        "B8",
+        "Layers and steps differ in what they represent",
+        "not in it",
+        "similarity across layers and steps (arXiv 2602.10095)",
+        "similarity",
+        (
+            Number("likeness (debiased CKA) of neighbouring layers", "neighbours"),
+            Number("of the farthest ones", "farthest"),
+        ),
+        ("similarity_of_steps", "channels"),
+    ),
+)
+"""Questions that the paper leaves open, asked of the same runs. Only plans that have their parts show them."""
+ALL: Final = CLAIMS + BEYOND
+
 
 def chosen(only: str | None) -> tuple[Claim, ...]:
-    """Claims by `E3,E7`; `E11` is all three of it, None all there are.
+    """Claims by `E3,E7,B1`; `E11` is all three of it, None all there are.
 
     Raises:
         ValueError: naming what there is no claim for.
     """
     if only is None:
-        return CLAIMS
+        return ALL
     wanted = [word.strip().upper() for word in only.split(",") if word.strip()]
-    names = {claim: {claim.id.upper(), claim.id.rstrip("abc")} for claim in CLAIMS}
-    found = [claim for claim in CLAIMS if names[claim] & set(wanted)]
+    names = {claim: {claim.id.upper(), claim.id.rstrip("abc")} for claim in ALL}
+    found = [claim for claim in ALL if names[claim] & set(wanted)]
     if wrong := [one for one in wanted if not any(one in known for known in names.values())]:
-        raise ValueError(f"there is no {wrong[0]}; there are E1 to E11")
+        raise ValueError(f"there is no {wrong[0]}; there are E1 to E11, and B1 to B8 beyond the paper")
     if not found:
         raise ValueError("no claim is named; write --only E3,E7")
     return tuple(found)

@@ -21,6 +21,7 @@ SHIPPED: Final = Path(__file__).parent
 """Folder of the plans that ship."""
 SPREAD: Final = re.compile(r"~(\d+)")
 """`~4` in a plan: four layers, steps or frames of whatever model it is, spread from the first to the last."""
+_KINDS: Final = ("experiment", "analysis")
 AXES: Final = {"at": "steps", "layers": "layers", "frames": "latent_frames"}
 """Of which of a model's numbers an option of this name is a choice."""
 
@@ -75,6 +76,8 @@ class Plan(_Table):
     about: str
     settings: dict[str, float | int] = {}
     """Sampler settings of the clean runs; the model's own where none are given."""
+    batch: int = Field(1, gt=0)
+    """Runs that one call of the pipeline makes, where `--batch` says nothing."""
     bed: tuple[Bed, ...]
     experiment: tuple[Part, ...] = ()
     analysis: tuple[Part, ...] = ()
@@ -124,20 +127,30 @@ def read(source: str | Path) -> Plan:
         raise interp.BadInput(f"bad plan {path}: {place + ': ' if place else ''}{first['msg']}") from error
 
 
+def without_twins(plan: Plan) -> Plan:
+    """What can be asked of samples of a folder, which have no twins."""
+    there = tuple(bed for bed in plan.bed if not bed.twins)
+    names = {bed.name for bed in there}
+    kept = {kind: tuple(part for part in getattr(plan, kind) if names.issuperset(part.on)) for kind in _KINDS}
+    return plan.model_copy(update={"bed": there, **kept})
+
+
 def drawn(bed: Bed, *, folder: Path | None = None, most: int | None = None) -> list[list[Sample]]:
     """The samples of a bed by family, each with its twin behind it where there are twins.
 
     Args:
         bed: Which.
         most: Only the first ones of each family.
-        folder: Samples in VBVR-Bench's layout that stand in the place of the worlds.
+        folder: Samples in VBVR-Bench's layout that stand in the place of the worlds: as many in all, tasks in turn.
 
     Raises:
         BadInput: if there is no such world, difficulty or split.
     """
     n = bed.n if most is None else min(bed.n, most)
     if folder is not None:
-        return [list(vbvr.samples(folder, n=n))]
+        count = len(bed.families)
+        found = list(vbvr.samples(folder, n=n * count))
+        return [found[at::count] for at in range(count)]
     how: dict[str, Any] = {"seed": bed.world_seed, "difficulty": bed.difficulty, "split": bed.split}
     if bed.twins:
         return [[one for pair in interp.worlds[name].pairs(n, **how) for one in pair] for name in bed.families]

@@ -29,6 +29,8 @@ class Made(BaseModel):
     """Fields of `analyses.experiments.Frame`, but the seeds."""
     runs: dict[str, tuple[str, ...]]
     """Ids of each part's runs, clean ones first."""
+    samples: str = ""
+    """Name of the folder whose samples stood in the place of the worlds'."""
     forwards: int = 0
     """Forwards that this call made, over all calls so far."""
     seconds: float = 0.0
@@ -44,7 +46,7 @@ class Made(BaseModel):
     def after(self, earlier: Made | None) -> Made:
         """With what earlier calls in the same folder have made, of the same model."""
         shape = Made.model_validate_json(self.model_dump_json()).shape  # lists, as the earlier one was read
-        if earlier is None or earlier.model != self.model or earlier.shape != shape:
+        if earlier is None or (earlier.model, earlier.shape, earlier.samples) != (self.model, shape, self.samples):
             return self
         return self.model_copy(
             update={

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,27 @@ import store
 from tests.planted import Planted
 
 DOCS = Path(__file__).parents[2] / "docs" / "analyses.md"
+
+
+LEAST = {"folds": 3, "seed": 0} | dict.fromkeys(("heads", "permutations", "cells"), 1)
+LEAST |= dict.fromkeys(("features", "active", "updates", "memory"), 1)
+"""What whole numbers must be at least; a layer's number is looked for in the store."""
+
+
+def impossible(option: str, annotation: str) -> Iterator[Any]:
+    """Values that an option cannot have, as `--set` may give them."""
+    if option in ("steps", "layers"):
+        yield from (5, "0-3", [1.5], [0, 0])
+    elif option in LEAST or option == "layer":
+        yield from ("two", 1.5, True, *(range(-1, LEAST[option]) if option in LEAST else ()))
+    elif option == "process":
+        yield from ("half", -0.1, 1.1, float("nan"))
+    elif annotation.startswith("bool"):
+        yield from ("yes", 2)
+    elif annotation.startswith("Sequence[str]"):
+        yield from ("one", 5)
+    elif annotation.startswith(("str", "Literal", "Direction", "Reads", "Between")):
+        yield from (5, [5])
 
 
 class AnalysisContract:
@@ -46,6 +70,18 @@ class AnalysisContract:
         assert self.name in analyses.names()
         assert self.name in analyses.__all__
         assert f"`{self.name}`" in DOCS.read_text()
+
+    def test_options_that_cannot_be_are_refused_in_one_line(self, planted_once):
+        acts, tried = store.open(planted_once), 0
+        for option, parameter in list(signature(getattr(analyses, self.name)).parameters.items())[1:]:
+            values = list(impossible(option, parameter.annotation))
+            assert values or option == "calibration", f"nothing is known of {option}: {parameter.annotation}"
+            for value in values:
+                with pytest.raises(analyses.BadOption, match=f"^{self.name} cannot take {option}=") as refused:
+                    analyses.run(self.name, acts, **{option: value})
+                assert "\n" not in str(refused.value)
+                tried += 1
+        assert tried
 
     def test_result_is_kept_and_found_again(self, acts, monkeypatch):
         first = analyses.run(self.name, acts)

@@ -159,3 +159,15 @@ def test_coverage_agrees_with_counting():
         np.testing.assert_allclose(found, planted.covered(position), atol=1e-6)
     uneven = coverage(np.ones((5, 10, 10), np.uint8), (3, 4, 7))
     np.testing.assert_allclose(uneven, 1, atol=1e-6)
+
+
+def test_statistics_may_know_more_layers_than_are_kept_whole(tmp_path):
+    """Outlier channels come from `channel_stats` of every layer; energies are of the layers that there are."""
+    arrays = ("resid_post/full", "resid_post/channel_stats")
+    planted = PlantedTokens(samples=3, massive=60.0, steps=1, arrays=arrays, full_layers=(0, 3))
+    data = analyses.energy(planted.plant(tmp_path / "acts")).to_dataset()
+    assert data["class_energy"].layer.to_numpy().tolist() == [0, 3]
+    assert np.isfinite(data["class_energy"]).all()
+    np.testing.assert_allclose(
+        data["class_ratio"].sel(kind="massive", compared="first frame"), AT["first frame"], rtol=0.03
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import spatial, stats
@@ -159,13 +161,13 @@ class Perturbed(PlantedFeatures):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"between": "heads"}, "between is layers, steps"),
+        ({"between": "heads"}, "cannot take between='heads': input should be 'layers', 'steps'"),
         ({"between": "runs"}, "belong together"),
         ({"measures": ["cca"]}, "measures are of cka, cosine, procrustes, not cca"),
     ],
 )
 def test_wrong_options_are_refused(acts, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(analyses.BadOption, match=message):
         analyses.similarity(acts, **options)
 
 
@@ -178,3 +180,10 @@ def test_three_samples_without_tokens_cannot_be_compared(tmp_path):
 def test_one_seed_has_no_other(tmp_path):
     with pytest.raises(analyses.NoRuns, match="No sample has two seeds"):
         analyses.similarity(PlantedFeatures(samples=5).plant(tmp_path / "acts"), between="seeds")
+
+
+def test_neighbours_are_those_among_the_layers_that_were_kept(tmp_path):
+    """Tokens of layers 0 and 2 alone, means of all three: no two kept layers lie one apart."""
+    planted = replace(SMALL, full_layers=(0, 2))
+    summary = analyses.similarity(planted.plant(tmp_path / "acts"), between="layers").record.summary
+    assert np.isfinite([float(str(summary[name])) for name in ("neighbours", "farthest")]).all()

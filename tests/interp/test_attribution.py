@@ -14,6 +14,7 @@ import store
 from interp import attribution
 from interp.attribution import Asked
 from interp.editing import Edits
+from interp.gradients import Taps
 from interp.interventions import LayerEdit
 from interp.interventions._base import Where
 from interp.recorder import Label
@@ -105,7 +106,7 @@ def test_the_end_is_the_finished_latent_made_in_one_step(pair: Pair, monkeypatch
 
 
 def test_the_run_with_gradients_is_the_traced_run_bit_for_bit(pair: Pair) -> None:
-    taps = attribution._Taps(attribution._needs(pair.model, pair.asked()), range(STEPS))
+    taps = Taps(attribution._needs(pair.model, pair.asked()), range(STEPS))
     weights = [weight for one in pair.model.adapter.denoisers().values() for weight in one.parameters()]
     before = [weight.requires_grad for weight in weights]
     tapped, bare = traced(pair, taps, graphs=tuple(range(STEPS))), traced(pair)

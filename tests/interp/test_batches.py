@@ -184,6 +184,32 @@ def test_donors_of_a_batch_are_made_together_and_each_once(
     assert calls == [2, 4]
 
 
+def test_donors_of_several_arms_are_made_together(model: interp.Model, tmp_path: Path, calls: list[int]) -> None:
+    """Two samples, two seeds that donate: four donors in one call; and then from the store, where they are kept."""
+    patches = [Patch(donor=Donor(seed=seed), layers=(1,), steps=(0,)) for seed in (5, 6)]
+    arms = [Condition(interventions=intervening.planned(model, [one])) for one in patches]
+    spec = interp.parse(["latent/full"])
+    acts = store.open(tmp_path / "acts", mode="a")
+    asked = {"clean": spec, "child": spec, "into": acts, "settings": settings(model)}
+    todo = experimenting.programme(model, SAMPLES[:2], arms, seeds=(3,), **asked)
+    assert experimenting.conduct(model, todo, into=acts, batch=4) == 6
+    assert calls == [2, 4, 4]
+    kept = store.open(tmp_path / "kept", mode="a")
+    asked |= {
+        "clean": interp.parse(["latent/full", "resid_post/full@layers=1@steps=0@branches=cond,uncond"]),
+        "into": kept,
+    }
+    donors = experimenting.programme(model, SAMPLES[:2], [], seeds=(5, 6), **asked)
+    experimenting.conduct(model, donors, into=kept, batch=4)
+    again = experimenting.programme(model, SAMPLES[:2], arms, seeds=(3,), **asked)
+    assert experimenting.conduct(model, again, into=kept, batch=4) == 6
+    assert calls == [2, 4, 4, 4, 2, 4]
+    for one, other in zip(todo.arms, again.arms, strict=True):
+        for (_, made), (_, other_made) in zip(one.runs, other.runs, strict=True):
+            values = [acts.load("latent", "full", runs=[made.id]), kept.load("latent", "full", runs=[other_made.id])]
+            np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)
+
+
 def test_a_batch_begins_where_its_clean_runs_have_kept_enough(model: interp.Model, tmp_path: Path) -> None:
     """Rows begin together at the step of their change, each from its own clean run."""
     forwards = 0

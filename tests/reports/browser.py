@@ -28,6 +28,17 @@ FLAGS = (
     "--disable-sync",
     "--window-size=1100,900",
 )
+DRAWN = """
+const done = arguments[arguments.length - 1], charts = [...document.querySelectorAll(".chart")];
+document.querySelectorAll("details.explore").forEach((one) => { one.open = true; });
+const go = () => {
+  const next = charts.find((one) => !(one.dataset.ready && one.querySelector("svg")));
+  if (next) next.scrollIntoView({ block: "center" });
+  else scrollTo(0, 0);
+  next ? setTimeout(go, 20) : done(charts.length);
+};
+go();
+"""
 
 
 def opened(driver, path):
@@ -36,6 +47,12 @@ def opened(driver, path):
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     driver.get(path.as_uri())
     return driver
+
+
+def drawn(driver) -> int:
+    """Open every fold with charts and go past them, as a reader does; how many there are, once all are drawn."""
+    driver.set_script_timeout(60)
+    return driver.execute_async_script(DRAWN)
 
 
 def requested(driver) -> list[str]:

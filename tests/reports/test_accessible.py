@@ -9,7 +9,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.reports.browser import needs_browser, opened
+from tests.reports.browser import drawn, needs_browser, opened
 
 pytestmark = needs_browser
 AXE = """
@@ -24,6 +24,7 @@ axe.run().then((found) => done({
 
 def faults(driver) -> list[str]:
     """What axe finds wrong, with every fold of the page open."""
+    drawn(driver)
     driver.execute_script(resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
     driver.set_script_timeout(120)
     found = driver.execute_async_script(AXE)

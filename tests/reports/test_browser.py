@@ -173,7 +173,7 @@ def test_hostile_texts_show_and_do_not_run(driver, hostile, tmp_path):
     assert HOSTILE in [
         prompt.get_property("textContent") for prompt in driver.find_elements(By.CSS_SELECTOR, ".prompt")
     ]
-    assert len(driver.find_elements(By.TAG_NAME, "script")) == 1
+    assert len(driver.find_elements(By.TAG_NAME, "script")) == 2
     assert driver.find_elements(By.CSS_SELECTOR, "img[src=x]") == []
     assert driver.get_log("browser") == []
     assert requested(driver) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html import unescape
 
@@ -186,6 +187,14 @@ def test_the_code_on_the_page_draws_it_again(two, page_file):
     exec(code.replace('"ACTS"', repr(str(two.path))).replace('"again.html"', repr(str(again))), {})
     drawn = re.search(r'(?s)id="comparison-trajectory".*?</svg>', page)[0]
     assert drawn in again.read_text()
+
+
+def test_its_figures_have_charts_with_a_colour_for_each_group(page_file):
+    (part,) = re.findall(r'(?s)<section class="analysis comparison".*?</section>\s*</section>', page_file.read_text())
+    found = {
+        name: json.loads(unescape(text)) for name, text in re.findall(r'data-name="(\w+)".*?data-columns="(.*?)"', part)
+    }
+    assert set(found["latent_distance"]["group"]) == {"first", "other"}
 
 
 @needs_browser

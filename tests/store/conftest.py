@@ -14,12 +14,6 @@ import store.index
 import store.stacking  # before a test gives up the right to read where the libraries are
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Durability guards against power loss, which no test makes; `test_every_file_is_synced_once` counts the calls."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
 @pytest.fixture
 def acts(tmp_path: Path) -> store.ActivationStore:
     """An empty store."""

@@ -21,6 +21,7 @@ from training import (
     failures,
     loop,
     measure,
+    model,
     scoring,
     ship,
     success,
@@ -30,7 +31,7 @@ from training import (
 from training.ambiguity import by_step, shares
 from training.scoring import Cell
 from training.session import Session
-from training.success import Request, Settings, wilson
+from training.success import Interval, Request, Settings
 
 EASY = Cell("maze", "in_domain", "easy", 5, 3)
 AMBIGUOUS = Cell("tic_tac_toe", "in_domain", "hard", 5, 1)
@@ -40,7 +41,7 @@ AMBIGUOUS = Cell("tic_tac_toe", "in_domain", "hard", 5, 1)
     ("hits", "n", "low", "high"), [(0, 200, 0.0, 0.0188), (162, 200, 0.7500, 0.8583), (200, 200, 0.9812, 1.0)]
 )
 def test_wilson_intervals(hits: int, n: int, low: float, high: float) -> None:
-    interval = wilson(hits, n)
+    interval = Interval.of(hits, n)
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
     assert interval.low <= interval.value <= interval.high
 
@@ -211,6 +212,23 @@ def test_a_decoder_is_trained_on_alone_and_latents_stay(finished: Session, tmp_p
     assert [leg["steps"] for leg in loop.legs(checkpoint.record(config.checkpoint("vae")))] == [2, 5]
 
 
+def test_a_decoder_that_was_trained_further_goes_into_the_folder_alone(finished: Session, tmp_path: Path) -> None:
+    """The variants stay, in the folder and in what is told of their training."""
+    ship.ship(finished.config, tmp_path / "parcel")
+    options = replace(finished.config.vae, steps=3, rate=1e-2, decoder_only=True)
+    config = replace(finished.config, out=tmp_path / "again", vae=options)
+    ship.unship(config, tmp_path / "parcel")
+    ship.restore(config)
+    vae.train(Session(config))
+    model.export_vae(Session(config).parts(), config)
+    files = [file.relative_to(config.out) for file in config.model_folder.rglob("*") if file.is_file()]
+    before = {name: (finished.config.out / name).read_bytes() for name in files}
+    changed = [str(name) for name in files if (config.out / name).read_bytes() != before[name]]
+    assert changed == ["model/vae/diffusion_pytorch_model.safetensors"]
+    assert evaluate.training(config)["stages"].keys() == evaluate.training(finished.config)["stages"].keys()
+    assert len(evaluate.training(config)["stages"]["vae"]["legs"]) == 2
+
+
 def test_a_damaged_parcel_is_refused(finished: Session, tmp_path: Path) -> None:
     *_, part, _ = ship.ship(finished.config, tmp_path)
     content = bytearray(part.read_bytes())
@@ -262,7 +280,7 @@ def test_an_evaluation_that_is_done_is_written_anew_from_its_parts(finished: Ses
 
 
 def _row(guidance: float, hits: int, n: int = 570, *, overall: float = 0.9) -> dict[str, object]:
-    return {"guidance": guidance, "solved": wilson(hits, n)._asdict(), "overall": overall}
+    return {"guidance": guidance, "solved": Interval.of(hits, n)._asdict(), "overall": overall}
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,17 @@ def test_what_the_model_has_no_place_for_is_refused(options, says):
         Swap(**options).plan(PLANTED.frame)
 
 
+def test_controls_of_the_inner_layers_alone():
+    """Whole layers everywhere; other parts where the rule reads them: not at the first and the last tested layer."""
+    arms = Swap(layers=(5, 0, 3), parts=("whole", "target"), windows=((0, 0),), inner_controls=True).plan(PLANTED.frame)
+    assert [(arm.labels["part"], arm.labels["first_layer"]) for arm in arms] == [
+        ("whole", 0),
+        ("whole", 3),
+        ("whole", 5),
+        ("target", 3),
+    ]
+
+
 def test_twins_donate_to_each_other_and_strangers_are_of_another_pair(tmp_path):
     acts = store.open(tmp_path / "acts", mode="a")
     clean = [(sample, PLANTED.clean(sample, 0, Swap.clean)) for _, sample in PLANTED.samples]

@@ -58,6 +58,7 @@ class Traced(NamedTuple):
     """What a traced run gave."""
 
     frames: Tensor
+    """The video, or the latent that the pipeline would have decoded."""
     layers: dict[tuple[str, Label], Any]
     """(site, label) → value, in the order in which it was seen."""
     values: list[StepValues]
