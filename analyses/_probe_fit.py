@@ -4,32 +4,42 @@ A class is told by ridge-penalised linear discriminant analysis (Hastie, Buja an
 regression. Both come from the same ridge regression, onto one column a class or onto the number itself: discriminant
 scores follow from its fitted values exactly, so that ordered classes do not mask each other as they do where the
 largest fitted value wins. Why not a logistic probe: it needs some hundred iterative fits for nested folds, and says the
-same (benchmarks/analyses.py compares them); here all tasks, controls included, share one factorisation for each
-training set and penalty.
+same (benchmarks/analyses.py compares them); here all tasks, controls included, share their factorisations.
 
-Nested folds, no approximation: the penalty of an outer fold is the one with the smallest loss when each other fold is
+Nested folds: the penalty of an outer fold is the one with the smallest loss when each other fold is
 predicted from the rest: minus the log posterior of the true class, or the squared error of the number. (The squared
 error of the columns chooses too little for classes: 0.89 against 0.93 right where all channels are alike.) A training
 set therefore lacks one fold (outer) or two (inner), and one lacking {a, b} serves as "a within b" and as "b within
-a": 15 training sets for five folds, not 25.
+a": 15 training sets for five folds, not 25. With more features than rows they share still more: what a training set
+says of rows that it lacks follows from the inverse of *all* rows' system (Cawley 2006), so that each penalty takes one
+large factorisation and 15 small ones. Penalties are tried from the largest on, until two in a row are worse than the
+best before, for every task in every fold.
 
-Shapes: n rows (runs, sorted by fold), d features, m rows left out, c columns of targets, k classes of a task. Products
-over features are float32 and systems float64: with features of low rank and a small penalty, float32 systems go wrong.
+Shapes: n rows (runs, sorted by fold), d features, m rows left out, c columns of targets, t tasks of a kind, k classes
+of a task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+
+from analyses import _lapack
 
 Floats = NDArray[np.float32]
+Columns = NDArray[Any]
 PENALTIES: Final = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 """Ridge penalties, in units of the mean squared length of a row of standardised features."""
+ROUNDED: Final = 0.03
+"""From this penalty on systems of rows are float32, whose rounding is far beneath it; with features of low rank and a
+smaller penalty they would go wrong. Products over features are float32 everywhere."""
+
+WORSE: Final = 2
+"""Smaller penalties are not tried once this many in a row were worse for every task and fold."""
 
 
 class Task(NamedTuple):
@@ -72,15 +82,38 @@ class Probe(NamedTuple):
     """
 
 
+class _Kind(NamedTuple):
+    """Tasks with as many columns, which are read together."""
+
+    places: NDArray[np.intp]
+    """Among the tasks `[t]`."""
+    columns: NDArray[np.intp]
+    """Of the targets `[t, k]`."""
+    is_class: bool
+
+
+class _Lacking(NamedTuple):
+    """A training set: all folds but some."""
+
+    folds: tuple[int, ...]
+    """Those."""
+    rows: NDArray[np.intp]
+    """Their rows, in order `[m]`."""
+    trained: int
+    """Rows of the training set."""
+    counts: NDArray[np.float64]
+    """Sum of the targets over the training set `[c]`."""
+    squares: NDArray[np.float64]
+    """Products of the targets over it, centred `[c, c]`."""
+
+
 class _Fit(NamedTuple):
     """Ridge fits of all columns for one training set and penalty."""
 
-    predicted: NDArray[np.float64]
+    predicted: Columns
     """Of the rows left out, without the training mean `[m, c]`."""
-    cross: NDArray[np.float64]
+    cross: Columns
     """Targets times fitted values, both centred `[c, c]`."""
-    weights: NDArray[np.float64]
-    """`[d, c]` in standardised features, empty where not asked."""
 
 
 def standardised(features: Floats) -> tuple[Floats, Floats]:
@@ -110,170 +143,214 @@ def fit(features: Floats, design: Design, *, weights_of: Sequence[Task] = ()) ->
         weights_of: Tasks whose weights on all rows are wanted.
     """
     scaled, scale = standardised(features)
-    machine = _Primal(scaled, design) if scaled.shape[1] < 0.7 * len(scaled) else _Dual(scaled, design)
-    losses = _inner_losses(machine, design)
-    held_out = [np.empty(len(scaled), np.float32) for _ in design.tasks]
-    for fold in range(len(design.edges) - 1):
-        best = losses[fold].argmin(axis=0)
-        for place in np.unique(best):
-            found = machine.fit((fold,), PENALTIES[place])
-            rows, trained = _split(design, (fold,))
-            for at in np.flatnonzero(best == place):
-                read = _read(found, design, design.tasks[at], trained)
-                held_out[at][rows] = read.argmax(axis=1) if design.tasks[at].is_class else read[:, 0]
+    machine = (_Primal if scaled.shape[1] < 0.7 * len(scaled) else _Dual)(scaled, design)
+    losses, told = _judged(machine, design)
+    best = np.repeat(losses.argmin(axis=1), np.diff(design.edges), axis=0)  # [n, task]
     overall = losses.sum(axis=0).argmin(axis=0)
-    wanted = [design.tasks.index(task) for task in weights_of]
-    weights = np.zeros((design.targets.shape[1], scaled.shape[1]) if wanted else (0, 0), np.float32)
-    for at in wanted:
-        task = design.tasks[at]
-        found = machine.fit((), PENALTIES[overall[at]], weights=True)
-        weights[task.columns] = (_weights(found, design, task) / scale[:, None]).T
-    return Probe(tuple(held_out), np.array(PENALTIES, np.float32)[overall], weights)
+    places = [int(overall[design.tasks.index(task)]) for task in weights_of]
+    weights = _weights(machine, design, weights_of, places)
+    return Probe(
+        held_out=tuple(np.take_along_axis(told, best.T[None], axis=0)[0]),
+        penalty=np.array(PENALTIES, np.float32)[overall],
+        weights=(weights / scale if len(weights) else weights).astype(np.float32),
+    )
 
 
-def _inner_losses(machine: _Primal | _Dual, design: Design) -> NDArray[np.float64]:
-    """Loss by outer fold, penalty and task, over the other folds, each predicted from the rest."""
-    folds = len(design.edges) - 1
-    losses = np.zeros((folds, len(PENALTIES), len(design.tasks)))
-    for pair in combinations(range(folds), 2):
-        rows, trained = _split(design, pair)
-        half = design.edges[pair[0] + 1] - design.edges[pair[0]]
-        for place, penalty in enumerate(PENALTIES):
-            found = machine.fit(pair, penalty)
-            for at, task in enumerate(design.tasks):
-                loss = _loss(_read(found, design, task, trained), design.targets[rows, task.columns], task)
-                losses[pair[1], place, at] += loss[:half].sum()
-                losses[pair[0], place, at] += loss[half:].sum()
-    return losses
+def _judged(machine: _Dual | _Primal, design: Design) -> tuple[Columns, Floats]:
+    """Every penalty judged, as far as penalties are tried; the others' loss is infinite.
+
+    Returns:
+        The loss by outer fold, penalty and task, over the other folds, each predicted from the rest; and what each
+        penalty tells of the rows of an outer fold `[penalty, task, n]`.
+    """
+    folds = range(len(design.edges) - 1)
+    kinds = _kinds(design.tasks)
+    sets = [_lacking(design, some) for some in (*combinations(folds, 1), *combinations(folds, 2))]
+    losses = np.full((len(folds), len(PENALTIES), len(design.tasks)), np.inf)
+    told = np.empty((len(PENALTIES), len(design.tasks), design.edges[-1]), np.float32)
+    for place in reversed(range(len(PENALTIES))):
+        losses[:, place] = 0
+        for lacking, found in zip(sets, machine.fits(place, sets), strict=True):
+            for kind in kinds:
+                read = _read(found, kind, lacking)
+                if len(lacking.folds) == 1:
+                    told[place, kind.places[:, None], lacking.rows] = read.argmax(-1) if kind.is_class else read[..., 0]
+                    continue
+                one, other = lacking.folds
+                loss = _loss(read, design.targets[lacking.rows], kind)
+                half = design.edges[one + 1] - design.edges[one]
+                losses[other, place, kind.places] += loss[:, :half].sum(axis=1)
+                losses[one, place, kind.places] += loss[:, half:].sum(axis=1)
+        if (losses[:, place : place + WORSE] > losses.min(axis=1, keepdims=True)).all() and place + WORSE < len(
+            losses[0]
+        ):
+            break
+    return losses, told
 
 
-def _loss(read: NDArray[np.float64], truth: Floats, task: Task) -> NDArray[np.float64]:
-    """Of each row: minus the log of its class's posterior, or the squared error of its number."""
-    if not task.is_class:
-        return (read[:, 0] - truth[:, 0]) ** 2
-    above = read - read.max(axis=1, keepdims=True)
-    return np.log(np.exp(above).sum(axis=1)) - np.where(truth > 0, above, 0).sum(axis=1)
+def _kinds(tasks: Sequence[Task]) -> list[_Kind]:
+    found: dict[tuple[int, bool], list[int]] = {}
+    for place, task in enumerate(tasks):
+        found.setdefault((task.size, task.is_class), []).append(place)
+    return [
+        _Kind(np.array(places), np.array([tasks[at].first + np.arange(size) for at in places]), is_class)
+        for (size, is_class), places in found.items()
+    ]
 
 
-def _split(design: Design, left_out: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of the folds left out, in their order, and all others."""
+def _lacking(design: Design, folds: tuple[int, ...]) -> _Lacking:
     inside = np.zeros(design.edges[-1], bool)
-    for fold in left_out:
-        inside[design.edges[fold] : design.edges[fold + 1]] = True
-    return np.flatnonzero(inside), np.flatnonzero(~inside)
+    for fold in folds:
+        inside[slice(*design.edges[fold : fold + 2])] = True
+    kept = design.targets[~inside].astype(np.float64)
+    counts = kept.sum(axis=0)
+    squares = kept.T @ kept - np.multiply.outer(counts, counts / len(kept))
+    return _Lacking(folds, np.flatnonzero(inside), len(kept), counts, squares)
+
+
+def _loss(read: Columns, truth: Floats, kind: _Kind) -> Columns:
+    """Of each task and row: minus the log of its class's posterior, or the squared error of its number `[t, m]`."""
+    wanted = truth[:, kind.columns].swapaxes(0, 1)
+    if not kind.is_class:
+        return (read[..., 0] - wanted[..., 0]) ** 2
+    above = read - read.max(axis=-1, keepdims=True)
+    return np.log(np.exp(above).sum(axis=-1)) - np.where(wanted > 0, above, 0).sum(axis=-1)
 
 
 class _Dual:
-    """Ridge in the space of rows, for more features than rows: one `[n, n]` Gram matrix serves every training set."""
+    """Ridge in the space of rows, for more features than rows: one `[n, n]` Gram matrix serves every training set.
+
+    With M the inverse of all rows' system (the intercept's row and column put in before, and left out after), R the
+    rows that a training set lacks, and z = (M_RR)⁻¹ (M y)_R: z is what it errs by there, exactly, and (M y)_T - M_TR z
+    are its coefficients. Right-hand sides lie as rows here, `[c, n]`, as `_lapack` takes them.
+    """
 
     def __init__(self, features: Floats, design: Design) -> None:
-        self._features, self._design = features, design
-        self._gram = (features @ features.T).astype(np.float64)
-        self._now: tuple[int, ...] | None = None
+        self._features, self._edges = features, design.edges
+        self._targets = np.ascontiguousarray(design.targets.T)
+        self._gram = features @ features.T
+        self._coefficients: dict[int, Columns] = {}
 
-    def fit(self, left_out: tuple[int, ...], penalty: float, *, weights: bool = False) -> _Fit:
-        """Fit to all folds but those left out; the intercept is not penalised."""
-        if left_out != self._now:
-            self._prepare(left_out)
-        # Centred targets make coefficients that add up to 0, so constants of the Gram matrix's rows drop out.
-        coefficients = _solve(self._centred, self._targets, penalty)
-        predicted = self._across @ coefficients - self._means @ coefficients
-        return _Fit(
-            predicted=predicted,
-            cross=self._targets.T @ (self._targets - penalty * coefficients),
-            weights=self._features[self._trained].T @ coefficients if weights else np.empty((0, 0)),
-        )
+    def fits(self, place: int, sets: Sequence[_Lacking]) -> Iterator[_Fit]:
+        """Fits to each training set with one penalty; the intercept is not penalised."""
+        penalty = PENALTIES[place]
+        targets = self._targets.astype(np.float32 if penalty >= ROUNDED else np.float64)
+        inverse, coefficients = self._invert(targets, penalty)
+        self._coefficients[place] = coefficients
+        explained = targets @ coefficients.T
+        for lacking in sets:
+            truth, own = (np.take(one, lacking.rows, axis=1) for one in (targets, coefficients))
+            block = self._block(inverse, lacking.folds)
+            across = own - _lapack.product(block, truth)  # (M_RT y_T), since (M y)_R is that and M_RR y_R
+            errors = own.copy()
+            _lapack.factor(block)
+            _lapack.solve(block, errors)
+            shared = explained - truth @ own.T - across @ errors.T
+            told = truth.T - errors.T - lacking.counts / lacking.trained
+            yield _Fit(told, lacking.squares - penalty * shared)
 
-    def _prepare(self, left_out: tuple[int, ...]) -> None:
-        rows, self._trained = _split(self._design, left_out)
-        gram = self._gram[np.ix_(self._trained, self._trained)]
-        self._means = gram.mean(axis=0)
-        gram -= self._means
-        gram -= self._means[:, None]
-        gram += self._means.mean()
-        self._centred = gram
-        self._across = self._gram[np.ix_(rows, self._trained)]
-        targets = self._design.targets[self._trained].astype(np.float64)
-        self._targets = targets - targets.mean(axis=0)
-        self._now = left_out
+    def weights(self, place: int) -> tuple[Columns, Columns]:
+        """Weights of the fit to all rows with a penalty whose `fits` were made `[d, c]`, and its `cross`."""
+        coefficients = self._coefficients[place]
+        centred = self._targets - self._targets.mean(axis=1, keepdims=True)
+        cross = centred @ (centred - PENALTIES[place] * coefficients).T
+        return self._features.T @ coefficients.T.astype(np.float32), cross
+
+    def _invert(self, targets: Columns, penalty: float) -> tuple[Columns, Columns]:
+        """M, of which the upper triangle counts, and M y."""
+        inverse = self._gram.astype(targets.dtype)
+        np.fill_diagonal(inverse, inverse.diagonal() + penalty)
+        _lapack.factor(inverse)
+        _lapack.invert(inverse)
+        sums = _lapack.product(inverse, np.ones((1, len(inverse)), inverse.dtype))[0]
+        inverse -= np.multiply.outer(sums, sums / sums.sum())
+        return inverse, _lapack.product(inverse, targets)
+
+    def _block(self, inverse: Columns, folds: Sequence[int]) -> Columns:
+        """The rows and columns of some folds."""
+        parts = [slice(*self._edges[fold : fold + 2]) for fold in folds]
+        return np.ascontiguousarray(np.block([[inverse[a, b] for b in parts] for a in parts]))
 
 
 class _Primal:
     """Ridge in the space of features, for more rows than features: `[d, d]` matrices of the folds add up."""
 
     def __init__(self, features: Floats, design: Design) -> None:
-        self._features, self._design = features, design
+        self._features = features
         parts = [slice(*design.edges[fold : fold + 2]) for fold in range(len(design.edges) - 1)]
+        self._whole = _lacking(design, ())
+        self._sums = [features[part].sum(axis=0, dtype=np.float64) for part in parts]
         self._grams = [(features[part].T @ features[part]).astype(np.float64) for part in parts]
         self._products = [(features[part].T @ design.targets[part]).astype(np.float64) for part in parts]
-        self._now: tuple[int, ...] | None = None
 
-    def fit(self, left_out: tuple[int, ...], penalty: float, *, weights: bool = False) -> _Fit:
+    def fits(self, place: int, sets: Sequence[_Lacking]) -> Iterator[_Fit]:
         """As of `_Dual`."""
-        if left_out != self._now:
-            self._prepare(left_out)
-        found = _solve(self._centred, self._right, penalty)
-        return _Fit(
-            predicted=self._features[self._rows] @ found - self._mean @ found,
-            cross=self._right.T @ found,
-            weights=found if weights else np.empty((0, 0)),
-        )
+        for lacking in sets:
+            mean, found, right = self._solved(lacking, PENALTIES[place])
+            yield _Fit(self._features[lacking.rows] @ found - mean @ found, right.T @ found)
 
-    def _prepare(self, left_out: tuple[int, ...]) -> None:
-        self._rows, trained = _split(self._design, left_out)
-        kept = [fold for fold in range(len(self._grams)) if fold not in left_out]
-        self._mean = self._features[trained].mean(axis=0, dtype=np.float64)
-        self._centred = np.add.reduce([self._grams[fold] for fold in kept])
-        self._centred -= len(trained) * np.multiply.outer(self._mean, self._mean)
-        right = np.add.reduce([self._products[fold] for fold in kept])
-        self._right = right - np.multiply.outer(self._mean, self._design.targets[trained].sum(axis=0))
-        self._now = left_out
+    def weights(self, place: int) -> tuple[Columns, Columns]:
+        """As of `_Dual`."""
+        _, found, right = self._solved(self._whole, PENALTIES[place])
+        return found, right.T @ found
 
-
-def _solve(matrix: NDArray[np.float64], right: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
-    """(matrix + penalty)⁻¹ right, for a matrix without negative eigenvalues."""
-    shifted = matrix.copy(order="F")
-    np.fill_diagonal(shifted, shifted.diagonal() + penalty)
-    factor = cho_factor(shifted, lower=True, overwrite_a=True, check_finite=False)
-    return np.asarray(cho_solve(factor, right, check_finite=False))
+    def _solved(self, lacking: _Lacking, penalty: float) -> tuple[Columns, Columns, Columns]:
+        """Mean of the training set's features `[d]`, weights `[d, c]`, products of features and targets `[d, c]`."""
+        kept = [fold for fold in range(len(self._grams)) if fold not in lacking.folds]
+        mean = np.add.reduce([self._sums[fold] for fold in kept]) / lacking.trained
+        matrix = np.add.reduce([self._grams[fold] for fold in kept])
+        matrix -= np.multiply.outer(mean, lacking.trained * mean)
+        np.fill_diagonal(matrix, matrix.diagonal() + penalty)
+        right = np.add.reduce([self._products[fold] for fold in kept]) - np.multiply.outer(mean, lacking.counts)
+        found = np.ascontiguousarray(right.T)
+        _lapack.factor(matrix)
+        _lapack.solve(matrix, found)
+        return mean, found.T, right
 
 
-def _read(found: _Fit, design: Design, task: Task, trained: NDArray[np.intp]) -> NDArray[np.float64]:
-    """What is read off the rows left out: discriminant scores of the classes `[m, k]`, or the number `[m, 1]`."""
-    own = found.predicted[:, task.columns]
-    if not task.is_class:
-        return own + design.targets[trained, task.columns].mean(axis=0)
-    slopes, offsets = _discriminants(found, design, task, trained)
-    return own @ slopes + offsets
+def _read(found: _Fit, kind: _Kind, lacking: _Lacking) -> Columns:
+    """What is read off the rows left out: discriminant scores of the classes `[t, m, k]`, or the number `[t, m, 1]`."""
+    own = found.predicted[:, kind.columns].swapaxes(0, 1)
+    if not kind.is_class:
+        return own + (lacking.counts / lacking.trained)[kind.columns][:, None]
+    slopes, offsets = _discriminants(found.cross, kind, lacking)
+    return own @ slopes + offsets[:, None]
 
 
-def _discriminants(
-    found: _Fit, design: Design, task: Task, trained: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Discriminant scores of the classes as linear functions of fitted values: slopes `[k, k]` and offsets `[k]`.
+def _discriminants(every: Columns, kind: _Kind, lacking: _Lacking) -> tuple[Columns, Columns]:
+    """Discriminant scores of the classes as linear functions of fitted values: slopes `[t, k, k]`, offsets `[t, k]`.
 
     With S the targets times their fitted values and N the classes' counts, the classes' means lie at N⁻¹S in the space
     of fitted values, and the penalised covariance within classes is there (S - S N⁻¹ S)/n.
     """
-    counts = design.targets[trained, task.columns].sum(axis=0, dtype=np.float64)
-    cross = found.cross[task.columns, task.columns]
+    counts = lacking.counts[kind.columns]
+    cross = every[kind.columns[:, :, None], kind.columns[:, None, :]]
     # A row's classes add up to 1, so the rows and columns of S add up to 0; what rounding left there is taken out, for
     # it would be inverted below.
-    cross = cross - cross.mean(axis=0)
     cross = cross - cross.mean(axis=1, keepdims=True)
-    cross = (cross + cross.T) / 2
-    means = cross / np.maximum(counts, 1)[:, None]
-    within = (cross - cross @ means) / len(trained)
-    slopes = np.linalg.pinv(within, rcond=1e-5, hermitian=True) @ means.T
+    cross = cross - cross.mean(axis=2, keepdims=True)
+    cross = (cross + cross.swapaxes(1, 2)) / 2
+    means = cross / np.maximum(counts, 1)[:, :, None]
+    within = (cross - cross @ means) / lacking.trained
+    slopes = np.linalg.pinv(within, rcond=1e-5, hermitian=True) @ means.swapaxes(1, 2)
     with np.errstate(divide="ignore"):  # a class that is not in the training set is never told
-        prior = np.log(counts / len(trained))
-    return slopes, prior - np.einsum("kj,jk->k", means, slopes) / 2
+        prior = np.log(counts / lacking.trained)
+    return slopes, prior - np.einsum("tkj,tjk->tk", means, slopes) / 2
 
 
-def _weights(found: _Fit, design: Design, task: Task) -> NDArray[np.float64]:
-    """Weights of the task's columns `[d, k]`, for a fit to all rows."""
-    own = found.weights[:, task.columns]
-    if not task.is_class:
-        return own
-    slopes, _ = _discriminants(found, design, task, np.arange(len(design.targets)))
-    return own @ slopes
+def _weights(machine: _Dual | _Primal, design: Design, wanted: Sequence[Task], places: Sequence[int]) -> Columns:
+    """Weights of the columns of some tasks `[c, d]`, for a fit to all rows with the penalty of each."""
+    whole = _lacking(design, ())
+    found = {place: machine.weights(place) for place in sorted(set(places))}
+    out: Columns = np.zeros((0, 0))
+    for task, place in zip(wanted, places, strict=True):
+        weights, cross = found[place]
+        if not out.size:
+            out = np.zeros((weights.shape[1], weights.shape[0]))
+        own = weights[:, task.columns]
+        if task.is_class:
+            (kind,) = _kinds([task])
+            slopes, _ = _discriminants(cross, kind, whole)
+            own = own @ slopes[0]
+        out[task.columns] = own.T
+    return out

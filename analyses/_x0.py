@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from analyses.errors import AmbiguousScores, NonFinite
 from store import dims
@@ -21,6 +23,8 @@ SAME_ANSWER: Final = 0.05
 """Two `answer` scores no further apart than this are the same answer."""
 HALF: Final = 0.5
 """Fraction of the first step's distance below which x̂0 counts as on its way to the final one."""
+BLOCK: Final = 64 << 20
+"""Bytes of x̂0 that are looked at together."""
 _SPACE: Final = (dims.Y, dims.X, dims.CHANNEL)
 
 
@@ -34,23 +38,28 @@ def latent_path(x0: xr.DataArray) -> xr.Dataset:
         `latent_distance` [run, step], `latent_distance_by_frame` [run, step, frame], `latent_change`
         [run, step] (NaN at the first step), in memory. A run whose last x̂0 is zero gets NaN.
     """
-    last = x0.isel(step=-1, drop=True)
-    moved = x0 - x0.shift({dims.STEP: 1})
-    done = xr.Dataset(
-        {
-            "off": ((x0 - last) ** 2).sum(_SPACE, dtype=np.float64),
-            "moved": (moved**2).sum((dims.FRAME, *_SPACE), dtype=np.float64, skipna=False),
-            "norm": (last**2).sum((dims.FRAME, *_SPACE), dtype=np.float64, skipna=False),
-        },
-    ).compute()
-    _check_finite(done["norm"] + done["moved"].isel(step=slice(1, None)).sum(dims.STEP, skipna=False))
-    norm = done["norm"].where(done["norm"] > 0)
-    frames = x0.sizes[dims.FRAME]
+    x0 = x0.transpose(dims.RUN, dims.STEP, dims.FRAME, *_SPACE)
+    last = x0.isel(step=slice(-1, None)).to_numpy()
+    before = np.full_like(last, np.nan)
+    off, moved = [], []
+    for values in _some_steps(x0):
+        off.append(np.square(values - last).sum((3, 4, 5), dtype=np.float64))
+        shifted = np.concatenate([before, values[:, :-1]], axis=1)
+        moved.append(np.square(values - shifted).sum((2, 3, 4, 5), dtype=np.float64))
+        before = values[:, -1:]
+    squares = np.square(last).sum((1, 2, 3, 4, 5), dtype=np.float64)
+    bare = x0.isel({dim: 0 for dim in _SPACE}, drop=True)
+    by_frame = bare.copy(data=np.concatenate(off, axis=1))
+    by_step = bare.isel(frame=0, drop=True)
+    change = by_step.copy(data=np.concatenate(moved, axis=1))
+    norm = by_step.isel(step=0, drop=True).copy(data=squares)
+    _check_finite(norm + change.isel(step=slice(1, None)).sum(dims.STEP, skipna=False))
+    norm = norm.where(norm > 0)
     return xr.Dataset(
         {
-            "latent_distance": np.sqrt(done["off"].sum(dims.FRAME) / norm),
-            "latent_distance_by_frame": np.sqrt(done["off"] * frames / norm),
-            "latent_change": np.sqrt(done["moved"] / norm),
+            "latent_distance": np.sqrt(by_frame.sum(dims.FRAME) / norm),
+            "latent_distance_by_frame": np.sqrt(by_frame * x0.sizes[dims.FRAME] / norm),
+            "latent_change": np.sqrt(change / norm),
         }
     )
 
@@ -65,8 +74,18 @@ def pixel_path(x0: xr.DataArray, final: xr.DataArray) -> xr.Dataset:
     Returns:
         `pixel_distance` [run, step]: mean absolute difference over the range of a pixel, in memory.
     """
-    off = abs(x0.astype(np.int16) - final.astype(np.int16)).mean((dims.FRAME, *_SPACE), dtype=np.float64) / 255
-    return xr.Dataset({"pixel_distance": off.compute()})
+    x0 = x0.transpose(dims.RUN, dims.STEP, dims.FRAME, *_SPACE)
+    end = final.transpose(dims.RUN, dims.FRAME, *_SPACE).to_numpy().astype(np.int16)[:, None]
+    off = [abs(values - end).mean((2, 3, 4, 5), dtype=np.float64) for values in _some_steps(x0)]
+    by_step = x0.isel({dim: 0 for dim in (dims.FRAME, *_SPACE)}, drop=True)
+    return xr.Dataset({"pixel_distance": by_step.copy(data=np.concatenate(off, axis=1) / 255)})
+
+
+def _some_steps(x0: xr.DataArray) -> Iterator[NDArray[Any]]:
+    """Values of as many steps as `BLOCK` holds, one after another: small arrays are read at once."""
+    at_once = max(1, BLOCK * x0.sizes[dims.STEP] // max(1, x0.nbytes))
+    for first in range(0, x0.sizes[dims.STEP], at_once):
+        yield x0.isel(step=slice(first, first + at_once)).to_numpy()
 
 
 def settled_from(holds: xr.DataArray) -> xr.DataArray:

@@ -176,7 +176,7 @@ def _spec(
         autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
         description=words,
     )
-    spec = drawn.to_dict()
+    spec = drawn.to_dict(validate=False)  # which took a quarter of a page's time; tests do
     del spec["config"]  # chart.js gives the page's own
     return spec
 

@@ -195,9 +195,10 @@ class ActivationStore(Asking):
             RunNotFound: no complete run has this id.
             CorruptManifest, NewerFormat: its manifest cannot be read.
         """
-        if not self.has_run(run_id):
+        source = manifest.Source.of(self._layout, run_id)
+        if source is None:
             raise RunNotFound(self._missing("runs", run_id))
-        return manifest.read_run(self._layout.manifest("runs", run_id), self.path)
+        return source.entry()
 
     def sample_ids(self) -> list[str]:
         """Ids of all samples, sorted."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from store import dims, files
+from store import dims
 from store.errors import QueryError, RunNotFound, UnknownArray, UnknownLabel
 from store.layout import Kind, Layout
-from store.manifest import RunEntry
+from store.manifest import RunEntry, Source
 
 if TYPE_CHECKING:  # readers' libraries: a node that only writes need not have them
     import duckdb
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # readers' libraries: a node that only writes need not have t
     import xarray as xr
 
     from store.index import Index
-    from store.loading import Part, Source
+    from store.loading import Part
     from store.query import Frame, Params
     from store.selection import Selector
     from store.stacking import Ragged
@@ -244,7 +244,7 @@ class Asking:
         from store import loading
 
         sources = self._layout.each(partial(_source, self._layout), ids)
-        entries = self._layout.each(loading.Source.entry, sources)
+        entries = self._layout.each(Source.entry, sources)
         holding = [
             source for source, entry in zip(sources, entries, strict=True) if (site, reduction) in _arrays(entry)
         ]
@@ -318,13 +318,10 @@ def _source(layout: Layout, run_id: str) -> Source:
     Raises:
         RunNotFound: it was removed meanwhile.
     """
-    from store.loading import Source
-
-    path = layout.manifest("runs", run_id)
-    stamp = files.stamp(path)
-    if stamp is None:
+    source = Source.of(layout, run_id)
+    if source is None:
         raise RunNotFound(f"there is no run {run_id!r} in {layout.root} any more")
-    return Source(path, layout.root, stamp)
+    return source
 
 
 def _arrays(entry: RunEntry) -> set[tuple[str, str]]:

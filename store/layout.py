@@ -66,9 +66,13 @@ class Layout:
         """Manifest of one thing; what has none does not exist."""
         return self.manifests(kind) / f"{id}{MANIFEST}"
 
+    def stamp(self, kind: Kind, id: str) -> files.Stamp | None:
+        """Stamp of the manifest, None if there is none: one look at one file."""
+        return files.stamp(self.manifest(kind, id)) if _ID.fullmatch(id) else None
+
     def has(self, kind: Kind, id: str) -> bool:
-        """Whether the manifest exists: one look at one file."""
-        return _ID.fullmatch(id) is not None and files.exists(self.manifest(kind, id))
+        """Whether the manifest exists."""
+        return self.stamp(kind, id) is not None
 
     def listing(self, kind: Kind) -> dict[str, files.Stamp]:
         """Every complete thing of one kind: id → stamp of its manifest."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from store import coordinates, decoding, dims, encodings, files
 from store.coordinates import Coordinate
 from store.errors import DamagedArray, UnknownLabel
-from store.manifest import RunEntry, read_run
+from store.manifest import KEPT, RunEntry, Source
 from store.places import Location
 from store.selection import Selector, choose
 from store.shard import OpenShard
@@ -163,19 +163,6 @@ class Part:
         return tuple(slice(None) if dim in encodings.WITHIN else part for dim, part in named)
 
 
-class Source(NamedTuple):
-    """A run's manifest as it is now: what was read of it and of its arrays is kept, as neither ever changes."""
-
-    manifest: Location
-    root: Location
-    """The store that it belongs to."""
-    stamp: files.Stamp
-
-    def entry(self) -> RunEntry:
-        """What the manifest says; raises as `store.manifest.read_run`."""
-        return _entry(self)
-
-
 class _Array(NamedTuple):
     """One array of a run, without its values."""
 
@@ -220,12 +207,7 @@ def _scale(source: Source, site: str, meta: ArrayMeta, positions: Mapping[str, N
     return Part(source.entry(), array.folder, array.meta, array.sizes, places, coords={})
 
 
-@lru_cache(maxsize=256)
-def _entry(source: Source) -> RunEntry:
-    return read_run(source.manifest, source.root)
-
-
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=KEPT)
 def _array(source: Source, site: str, reduction: str) -> _Array:
     """What the manifest and the array itself say, which must agree."""
     entry = source.entry()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Generator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from store import files
 from store.errors import CorruptManifest, InvalidRecord, NewerFormat, StoreError
-from store.layout import Kind
+from store.layout import Kind, Layout
 from store.places import Location
 from store.records import (
     FORMAT,
@@ -32,6 +33,9 @@ from store.records import (
 )
 from store.seal import seal
 from store.token_stats import TokenStats
+
+KEPT: Final = 4096
+"""Runs whose manifests a process remembers, some 50 KB each: who goes through thousands reads each once."""
 
 _text, _int, _real, _flag = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _texts = pa.list_(_text)
@@ -117,6 +121,25 @@ class RunEntry(NamedTuple):
     """The run's Zarr group."""
     metadata: Files | None
     """Files of the group that hold no values; None in a manifest from before they were listed."""
+
+
+class Source(NamedTuple):
+    """A run's manifest as it is now: what was read of it and of its arrays is kept, as neither ever changes."""
+
+    manifest: Location
+    root: Location
+    """The store that it belongs to."""
+    stamp: files.Stamp
+
+    @classmethod
+    def of(cls, layout: Layout, run_id: str) -> Source | None:
+        """That of a complete run; None if there is no such run."""
+        stamp = layout.stamp("runs", run_id)
+        return None if stamp is None else cls(layout.manifest("runs", run_id), layout.root, stamp)
+
+    def entry(self) -> RunEntry:
+        """What the manifest says; raises as `read_run`."""
+        return _entry(self)
 
 
 class SampleEntry(NamedTuple):
@@ -258,6 +281,11 @@ def read_run(path: Location, root: Location) -> RunEntry:
         )
 
 
+@lru_cache(maxsize=KEPT)
+def _entry(source: Source) -> RunEntry:
+    return read_run(source.manifest, source.root)
+
+
 def read_sample(path: Location, root: Location) -> SampleEntry:
     """The sample whose manifest is `path`; raises as `read_run`."""
     row = _read(path, "samples")
@@ -306,10 +334,12 @@ def _read(path: Location, kind: Kind, columns: Sequence[str] | None = None) -> d
     names = [name for name in SCHEMAS[kind].names if name != "token_stats"] if columns is None else list(columns)
     try:
         with pq.ParquetFile(path if isinstance(path, Path) else pa.BufferReader(files.read(path))) as file:
-            number = file.read(columns=["format"]).column("format")[0].as_py()
-            if number > FORMAT:
+            # One thread: a row is read sooner than others would wake.
+            row = file.read(columns=sorted({"format", *names}), use_threads=False).to_pylist()[0]
+            if row["format"] > FORMAT:
+                number = row["format"]
                 raise NewerFormat(f"{path} has format {number}, this stepscope reads up to {FORMAT}; upgrade stepscope")
-            return file.read(columns=names).to_pylist()[0]
+            return row
     except (FileNotFoundError, StoreError):
         raise
     except (pa.ArrowException, OSError, KeyError, IndexError, TypeError) as error:

@@ -38,7 +38,7 @@ TABLES: Final[dict[str, dict[Kind, str]]] = {
     },
     "token_stats": {
         "runs": """run_id, t.site, t.branch, t.step, t.layer, t.frame, t.mean, t.std, t.max, t.p99
-        FROM (SELECT run_id, unnest(token_stats) AS t FROM manifests)""",
+        FROM (SELECT run_id, unnest(token_stats) AS t FROM files)""",
     },
     "scores": {
         "runs": """run_id, s.scorer, s.metric, s.value, s.step, NULL::VARCHAR AS result_id
@@ -51,7 +51,8 @@ TABLES: Final[dict[str, dict[Kind, str]]] = {
         try_cast(started AS TIMESTAMP) AS started, path FROM manifests""",
     },
 }
-"""The public views: of which kinds of manifest each is made, and how."""
+"""The public views: of which kinds of manifest each is made, and how; a bulky column straight from the `files`."""
+BULKY: Final = ("token_stats",)
 
 VIEWS: Final = tuple(TABLES)
 
@@ -63,10 +64,12 @@ def of(kind: Kind) -> list[tuple[str, str]]:
 
 def create(connection: duckdb.DuckDBPyConnection, kind: Kind) -> None:
     """Make the tables of one kind, empty, unless they are there."""
-    connection.register("manifests", manifest.SCHEMAS[kind].empty_table())
+    for name in ("files", "manifests"):
+        connection.register(name, manifest.SCHEMAS[kind].empty_table())
     for table, columns in of(kind):
         connection.execute(f"CREATE TABLE IF NOT EXISTS {table} AS SELECT {columns}")
-    connection.unregister("manifests")
+    for name in ("files", "manifests"):
+        connection.unregister(name)
 
 
 def insert(connection: duckdb.DuckDBPyConnection, kind: Kind, paths: Sequence[Path]) -> None:
@@ -83,13 +86,17 @@ def insert(connection: duckdb.DuckDBPyConnection, kind: Kind, paths: Sequence[Pa
         # A file without a whole column is an error, as older results are without `scores`; by name it is not. It costs
         # a look at each file first, so the many runs go without it.
         by_name = str(kind == "results").lower()
-        connection.execute(f"CREATE TEMP VIEW manifests AS FROM read_parquet([{listed}], union_by_name = {by_name})")
+        connection.execute(f"CREATE TEMP VIEW files AS FROM read_parquet([{listed}], union_by_name = {by_name})")
+        light = ", ".join(name for name in manifest.SCHEMAS[kind].names if name not in BULKY)
+        # To open a file costs more than to read it: once, not for each table.
+        connection.execute(f"CREATE TEMP TABLE manifests AS SELECT {light} FROM files")
         newest = connection.execute("SELECT max(format) FROM manifests").fetchall()[0][0]
         if newest > FORMAT:
             raise duckdb.Error(f"format {newest}")
         for table, columns in of(kind):
             connection.execute(f"INSERT INTO {table} SELECT {columns}")
-        connection.execute("DROP VIEW manifests")
+        connection.execute("DROP TABLE manifests")
+        connection.execute("DROP VIEW files")
 
 
 def remove(connection: duckdb.DuckDBPyConnection, kind: Kind, ids: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ BUCKET = "tests"
 """The bucket that is there; a test takes a prefix of its own."""
 
 _SERVICES = ("master", "volume", "filer", "s3")
-_START_S = 60
+_START_S = 240
 
 
 def environment(endpoint: str, cache: Path, key: str = "writer") -> dict[str, str]:

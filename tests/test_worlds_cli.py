@@ -224,18 +224,18 @@ def test_ctrl_c_is_one_line_and_leaves_no_process() -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while len(pids := children.read_text().split()) < 3:  # two workers, and Python's tracker of resources
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        said, errors = process.communicate(timeout=120)
+        said, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert said == ""
     assert errors.splitlines()[-1].startswith("stepscope: interrupted")
     assert "Traceback" not in errors
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, "a process outlives the command"
         time.sleep(0.1)

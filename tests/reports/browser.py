@@ -28,6 +28,8 @@ FLAGS = (
     "--disable-sync",
     "--window-size=1100,900",
 )
+PATIENCE = 60
+"""Seconds that a test waits for the browser: machines of CI have been three times as slow as others."""
 DRAWN = """
 const done = arguments[arguments.length - 1], charts = [...document.querySelectorAll(".chart")];
 document.querySelectorAll("details.explore").forEach((one) => { one.open = true; });
@@ -51,7 +53,7 @@ def opened(driver, path):
 
 def drawn(driver) -> int:
     """Open every fold with charts and go past them, as a reader does; how many there are, once all are drawn."""
-    driver.set_script_timeout(60)
+    driver.set_script_timeout(4 * PATIENCE)
     return driver.execute_async_script(DRAWN)
 
 

@@ -9,7 +9,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.reports.browser import drawn, needs_browser, opened
+from tests.reports.browser import PATIENCE, drawn, needs_browser, opened
 
 pytestmark = needs_browser
 AXE = """
@@ -26,7 +26,7 @@ def faults(driver) -> list[str]:
     """What axe finds wrong, with every fold of the page open."""
     drawn(driver)
     driver.execute_script(resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
-    driver.set_script_timeout(120)
+    driver.set_script_timeout(4 * PATIENCE)
     found = driver.execute_async_script(AXE)
     assert found["passed"] > 20, "axe looked at next to nothing"
     return found["faults"]

@@ -20,7 +20,7 @@ import reports
 from reports import _page
 from reports._beside import INSIDE_BYTES, Beside, folder_of
 from reports._media import Sheet
-from tests.reports.browser import changed, needs_browser, opened, pixels, requested
+from tests.reports.browser import PATIENCE, changed, needs_browser, opened, pixels, requested
 from tests.reports.conftest import MADE
 from tests.test_cli import run
 
@@ -79,7 +79,7 @@ def test_a_table_beside_the_page_arrives(driver, plain, tmp_path):
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(got)})
     driver.find_element(By.CSS_SELECTOR, ".still .again summary").click()
     driver.find_element(By.CSS_SELECTOR, ".still .again a[download]").click()
-    WebDriverWait(driver, 10).until(lambda _: got.exists() and [*got.glob("*.csv")])
+    WebDriverWait(driver, PATIENCE).until(lambda _: got.exists() and [*got.glob("*.csv")])
     assert len(pd.read_csv(next(got.glob("*.csv")))) > 1
 
 

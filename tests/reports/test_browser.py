@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 import reports
-from tests.reports.browser import changed, needs_browser, opened, pixels, requested
+from tests.reports.browser import PATIENCE, changed, needs_browser, opened, pixels, requested
 from tests.reports.conftest import HOSTILE
 
 pytestmark = needs_browser
@@ -89,7 +89,7 @@ def test_arrows_and_space_work_in_the_film(chrome):
     assert shown(film) == ["4 · σ 0.60 · transformer_2", "4"]
     play = film.find_elements(By.CSS_SELECTOR, ".play")[1]
     webdriver.ActionChains(chrome).send_keys(Keys.SPACE).perform()
-    WebDriverWait(chrome, 5).until(lambda _: shown(film)[1] != "4")
+    WebDriverWait(chrome, PATIENCE).until(lambda _: shown(film)[1] != "4")
     assert play.get_attribute("aria-pressed") == "true"
     webdriver.ActionChains(chrome).send_keys(Keys.SPACE).perform()
     assert play.get_attribute("aria-pressed") == "false"

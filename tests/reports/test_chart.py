@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import altair as alt
 import numpy as np
 import pytest
 import xarray as xr
+from jsonschema import ValidationError
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -14,7 +16,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from reports import _chart
 from reports._chart import MOST_ROWS, charts, library
-from tests.reports.browser import drawn, needs_browser, opened, requested
+from tests.reports.browser import PATIENCE, drawn, needs_browser, opened, requested
 
 
 def trajectory(plain):
@@ -54,6 +56,16 @@ def test_the_same_result_gives_the_same_bytes(plain):
     assert charts(result, names) == charts(result, names)
 
 
+def test_altair_finds_every_specification_valid(plain):
+    found = [chart for result in plain.results for chart in charts(result, list(map(str, result.to_dataset())))]
+    assert len(found) > 5
+    for chart in found:
+        alt.Chart.from_dict(json.loads(chart.spec), validate=True)
+    broken = json.loads(found[0].spec) | {"height": "tall"}
+    with pytest.raises(ValidationError):
+        alt.Chart.from_dict(broken, validate=True)
+
+
 def test_pictures_and_large_quantities_have_none(plain):
     result = next(one for one in plain.results if one.record.analysis == "energy")
     data = result.to_dataset()
@@ -85,7 +97,7 @@ def chart_of(driver, name: str):
 
 
 def soon(driver, happens) -> None:
-    WebDriverWait(driver, 10, poll_frequency=0.05).until(lambda _: happens())
+    WebDriverWait(driver, PATIENCE, poll_frequency=0.05).until(lambda _: happens())
 
 
 def marks(chart):

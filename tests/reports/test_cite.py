@@ -10,7 +10,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 import reports
 from reports._cite import METHOD, bibtex
 from tests.planted import Planted
-from tests.reports.browser import needs_browser, opened
+from tests.reports.browser import PATIENCE, needs_browser, opened
 from tests.reports.conftest import HOSTILE, book
 
 
@@ -69,7 +69,7 @@ def test_the_button_copies_what_is_shown(driver, plain, tmp_path):
     )
     button, said = (driver.find_element(By.CSS_SELECTOR, one) for one in (".copy", ".copied"))
     button.click()
-    WebDriverWait(driver, 5).until(lambda _: said.text)
+    WebDriverWait(driver, PATIENCE).until(lambda _: said.text)
     shown = driver.find_element(By.CSS_SELECTOR, ".cite code").get_property("textContent")
     assert said.text == "Copied."
     assert driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])") == shown
@@ -84,6 +84,6 @@ def test_where_a_page_may_not_copy_the_text_is_marked(driver, plain, tmp_path):
     driver.find_element(By.CSS_SELECTOR, ".cite summary").click()
     driver.find_element(By.CSS_SELECTOR, ".copy").click()
     said = driver.find_element(By.CSS_SELECTOR, ".copied")
-    WebDriverWait(driver, 5).until(lambda _: said.text)
+    WebDriverWait(driver, PATIENCE).until(lambda _: said.text)
     assert "copy it with your keyboard" in said.text
     assert driver.execute_script("return getSelection().toString()").startswith("@article{wang2026demystifying")

@@ -17,7 +17,7 @@ import store
 from reports import _index_page, _thumbnails
 from stepscope_commands import _listing
 from tests.planted import PROVENANCE, Planted
-from tests.reports.browser import changed, needs_browser, opened, pixels, requested
+from tests.reports.browser import PATIENCE, changed, needs_browser, opened, pixels, requested
 from tests.reports.conftest import MADE
 from tests.reports.test_accessible import faults
 from tests.test_cli import run
@@ -220,7 +220,7 @@ def test_a_heading_sorts_and_sorts_again(chrome, many):
     head.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
     assert head.get_attribute("aria-sort") == "ascending"
     assert set(visible(chrome)[:2]) == set(wrong)
-    WebDriverWait(chrome, 5).until(lambda _: chrome.current_url.endswith("#sort=answer"))
+    WebDriverWait(chrome, PATIENCE).until(lambda _: chrome.current_url.endswith("#sort=answer"))
 
 
 @needs_browser

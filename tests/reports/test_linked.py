@@ -14,7 +14,7 @@ import reports
 from analyses.experiments import Swap
 from reports._links import counts_windows, links
 from tests.planted_exchange import Exchanged
-from tests.reports.browser import needs_browser, opened
+from tests.reports.browser import PATIENCE, needs_browser, opened
 from tests.reports.test_accessible import faults
 from tests.reports.test_microscope import click
 
@@ -72,12 +72,12 @@ def test_a_run_is_chosen_in_its_pane_and_marked_in_the_figures(driver, page_file
     assert width() != before
     assert title.get_attribute("aria-pressed") == "true"
     assert len(driver.find_elements(By.CSS_SELECTOR, "svg .picked")) == 2  # distances in latents and in pixels
-    WebDriverWait(driver, 5).until(lambda _: f"run={run_id}" in driver.current_url)
+    WebDriverWait(driver, PATIENCE).until(lambda _: f"run={run_id}" in driver.current_url)
     assert faults(driver) == []
     link = driver.current_url
     title.send_keys(Keys.ENTER)
     assert picked(driver) == (set(), set())
-    WebDriverWait(driver, 5).until(lambda _: "run=" not in driver.current_url)
+    WebDriverWait(driver, PATIENCE).until(lambda _: "run=" not in driver.current_url)
     driver.get("about:blank")
     driver.get(link)
     assert picked(driver) == ({run_id}, {run_id})

@@ -20,7 +20,7 @@ import reports
 from reports import _statistics
 from reports._links import links
 from reports._section import Context
-from tests.reports.browser import changed, needs_browser, opened, pixels, requested
+from tests.reports.browser import PATIENCE, changed, needs_browser, opened, pixels, requested
 from tests.reports.conftest import Book
 
 
@@ -166,7 +166,7 @@ def test_arrow_keys_in_a_still_figure_choose_for_all(chrome):
         one.get_attribute("data-value") for one in chrome.find_elements(By.CSS_SELECTOR, ".chosen[data-name=step]")
     }
     assert marked == {"0"}
-    WebDriverWait(chrome, 5).until(lambda _: "step=0" in chrome.current_url)
+    WebDriverWait(chrome, PATIENCE).until(lambda _: "step=0" in chrome.current_url)
 
 
 @needs_browser
@@ -194,7 +194,7 @@ def test_the_link_opens_the_same_view(driver, plain, tmp_path):
     choice.select_by_visible_text("energy: doubled")
     click(driver, driver.find_element(By.CSS_SELECTOR, ".cells"), x=4.5 / 6, y=1.5 / 3)
     tick(driver)
-    WebDriverWait(driver, 5).until(lambda _: "over=1" in driver.current_url)
+    WebDriverWait(driver, PATIENCE).until(lambda _: "over=1" in driver.current_url)
     link, said = driver.find_element(By.CSS_SELECTOR, ".link").get_attribute("href"), cell(driver)
     assert driver.current_url == link
     assert said.startswith(f"step 4, layer 1: {float(more.sel(step=4, layer=1)):.4g}")

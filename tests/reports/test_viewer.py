@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from reports._evidence import evidence
-from tests.reports.browser import changed, needs_browser, opened, pixels, requested
+from tests.reports.browser import PATIENCE, changed, needs_browser, opened, pixels, requested
 from tests.reports.conftest import MADE, Book
 from tests.test_cli import run
 
@@ -135,7 +135,7 @@ def test_a_view_is_a_link(driver, beside_file):
     step, frame = driver.find_elements(By.CSS_SELECTOR, ".film input[type=range]")[:2]
     step.send_keys(Keys.HOME, Keys.ARROW_RIGHT)
     frame.send_keys(Keys.HOME)
-    WebDriverWait(driver, 5).until(lambda _: "frame=0" in driver.current_url)
+    WebDriverWait(driver, PATIENCE).until(lambda _: "frame=0" in driver.current_url)
     link = driver.current_url
     driver.get("about:blank")
     driver.get(link)

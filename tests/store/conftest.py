@@ -12,6 +12,15 @@ import pytest
 
 import store.index
 import store.stacking  # before a test gives up the right to read where the libraries are
+from store.places.local import Local
+
+SYNC_TREE = Local.sync_tree  # before all other tests are spared it
+
+
+@pytest.fixture(autouse=True)
+def every_file_is_opened_to_sync_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What durability takes is tested here."""
+    monkeypatch.setattr(Local, "sync_tree", SYNC_TREE)
 
 
 @pytest.fixture

@@ -108,6 +108,6 @@ print(os.waitpid(pid, 0)[1])
 """
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=300, check=False
     )
     assert done.stdout == "0\n", done.stderr
