@@ -25,6 +25,8 @@ from analyses.errors import NonFinite, NoRuns
 from store import ActivationStore, Json, dims
 
 VERSION: Final = 1
+AT_ONCE: Final = 256 << 20
+"""Bytes of a run's layer that is read whole for the few tokens that are drawn of it."""
 COMPONENTS: Final = 3
 """Red, green and blue."""
 COMPONENT: Final = "component"
@@ -189,7 +191,10 @@ def _draw(tokens: xr.DataArray, count: int, rng: np.random.Generator, sample: st
     """Some tokens of each step of a run, the same places at all steps: `[step, token, channel]`."""
     grid = [tokens.sizes[dim] for dim in _TOKENS]
     places = np.unravel_index(rng.choice(int(np.prod(grid)), min(count, int(np.prod(grid))), replace=False), grid)
-    picked = tokens.squeeze(dims.RUN).isel(
+    tokens = tokens.squeeze(dims.RUN)
+    if tokens.nbytes <= AT_ONCE:  # sooner than dask's way to what is drawn
+        tokens = tokens.compute()
+    picked = tokens.isel(
         {dim: xr.DataArray(place, dims="token") for dim, place in zip(_TOKENS, places, strict=True)}
     )
     values = picked.transpose(dims.STEP, "token", dims.CHANNEL).to_numpy()
