@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from analyses.errors import NonFinite, NoRuns
 from store import ActivationStore, dims
@@ -14,6 +15,8 @@ from store import ActivationStore, dims
 OUTLIER: Final = 10.0
 """A channel is an outlier if its root mean square over tokens, or its largest magnitude, exceeds the median channel's
 by this factor. Gaussian channels of equal scale never do, nor does a spectrum that falls by a factor of 10 in all."""
+PART: Final = 1 << 18
+"""Values that are worked on at once: a megabyte, which stays in the cache."""
 _TOKENS: Final = (dims.FRAME, dims.Y, dims.X)
 
 
@@ -70,13 +73,16 @@ def of_sample(
     """
     array = acts.load(site, reduction, runs=list(runs), branch=branch).reset_coords(drop=True)
     if reduction == "full":
-        found = xr.Dataset(
-            {
-                "mean": array.mean(_TOKENS, dtype=np.float64),
-                "square": (array.astype(np.float32) ** 2).mean(_TOKENS, dtype=np.float64),
-                "absmax": abs(array).max(_TOKENS),
-            }
+        every = xr.apply_ufunc(
+            _of_tokens,
+            array.chunk({dim: -1 for dim in (*_TOKENS, dims.CHANNEL)}),
+            input_core_dims=[[*_TOKENS, dims.CHANNEL]],
+            output_core_dims=[["of", dims.CHANNEL]],
+            dask="parallelized",
+            output_dtypes=[np.float64],
+            dask_gufunc_kwargs={"output_sizes": {"of": 3}},
         )
+        found = every.assign_coords(of=["mean", "square", "absmax"]).to_dataset("of")
     else:
         parts = {str(name): array.sel({dims.STAT: name}, drop=True) for name in ("mean", "std", "absmax")}
         square = parts["mean"].astype(np.float64) ** 2 + parts["std"].astype(np.float64) ** 2
@@ -89,6 +95,22 @@ def of_sample(
         )
     order = (dims.STEP, dims.LAYER, dims.CHANNEL)
     return found.assign(square=np.sqrt(found["square"])).rename(square="rms").transpose(*order)
+
+
+def _of_tokens(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean, mean square and largest magnitude of the channels of cells `[…, F, h, w, d]`: `[…, 3, d]`."""
+    cells, channels = values.shape[:-4], values.shape[-1]
+    found = np.zeros((*cells, 3, channels))
+    for cell in np.ndindex(cells):
+        tokens = values[cell].reshape(-1, channels)
+        size = max(1, PART // channels)
+        for at in range(0, len(tokens), size):
+            some = np.asarray(tokens[at : at + size], np.float32)
+            ones = np.full(len(some), 1 / len(tokens), np.float32)
+            found[cell][0] += ones @ some
+            found[cell][1] += ones @ np.square(some)
+            np.maximum(found[cell][2], np.maximum(some.max(axis=0), -some.min(axis=0)), out=found[cell][2])
+    return found
 
 
 def pool(

@@ -5,7 +5,7 @@ Shapes: leading axes of cells `…`, F latent frames, h×w tokens, d channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 import store
+from analyses._channel_stats import PART
 from store import ActivationStore, dims
 from store.places import Location
 
@@ -32,8 +33,6 @@ UNITS: Final = {
 }
 CONSTANT: Final = 1e-6
 """A channel whose deviation is below this fraction of its root mean square does not vary, and does not count."""
-PART: Final = 1 << 18
-"""Values that are worked on at once: a megabyte."""
 BLOCK: Final = 32 << 20
 """Bytes of the reduction `energy` that one dask task reads: some steps of a run."""
 _TOKENS: Final = (dims.FRAME, dims.Y, dims.X)
@@ -132,47 +131,51 @@ def _of_cell(tokens: NDArray[Any], outlier: NDArray[np.bool_], kinds: Sequence[s
     """Of the tokens of one cell `[n, d]`, `[kind, n]`; a few at a time, which stay in the cache."""
     size = max(1, PART // tokens.shape[1])
     parts = [slice(at, at + size) for at in range(0, len(tokens), size)]
-    apart = np.flatnonzero(outlier)
+    counted = {"raw": np.ones_like(outlier), "massive": outlier, "masked": ~outlier}
+    plain = [kind for kind in kinds if kind in counted]
+    weights = np.stack([counted[kind] for kind in plain], axis=1).astype(np.float32)
     found = np.empty((len(kinds), len(tokens)), np.float32)
-    rows = {kind: found[at] for at, kind in enumerate(kinds)}
+    at = [list(kinds).index(kind) for kind in plain]
+    moments = _Moments(np.asarray(tokens[parts[0]], np.float32)) if "standardised" in kinds else None
     for part in parts:
-        some = np.array(tokens[part], np.float32)
-        if "raw" in rows:
-            rows["raw"][part] = _norm(some)
-        if "massive" in rows:
-            rows["massive"][part] = _norm(some[:, apart])
-        if "masked" in rows:
-            some[:, apart] = 0
-            rows["masked"][part] = _norm(some)
-    if "standardised" in rows:
-        mean, scale = _scales(tokens, parts)
+        some = np.asarray(tokens[part], np.float32)
+        found[at, part] = np.sqrt(np.square(some) @ weights).T
+        if moments is not None:
+            moments.add(some)
+    if moments is not None:
+        mean, weight = moments.standardising()
+        row = found[list(kinds).index("standardised")]
         for part in parts:
-            some = (tokens[part] - mean) * scale
-            rows["standardised"][part] = _norm(some)
+            some = tokens[part] - mean
+            row[part] = np.sqrt(np.square(some, out=some) @ weight)
     return found
 
 
-def _norm(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.sqrt(np.einsum("nd,nd->n", tokens, tokens))
+class _Moments:
+    """Mean and variance of each channel, from one reading of the tokens.
 
+    Deviations are taken from the mean of the first few tokens. These are a share f of all, so that the variance is at
+    least about f times the square of how far that mean is off, and what cancels below costs at most 1/f in rounding.
+    Sums of a few tokens are products with ones, which BLAS does at the memory's speed, and are added up in float64.
+    """
 
-def _scales(tokens: NDArray[Any], parts: Sequence[slice]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean of each channel, and what standardises it: 1/√(variance · channels that vary), 0 for one that does not."""
-    # Sums of a part are products with ones, which BLAS does at the memory's speed; parts are added up in float64.
-    mean = _sum(np.asarray(tokens[part], np.float32) for part in parts) / len(tokens)
-    near = mean.astype(np.float32)
-    variance = _sum(np.square(tokens[part] - near) for part in parts) / len(tokens)
-    varies = np.sqrt(variance) > CONSTANT * np.sqrt(variance + mean**2)
-    scale = np.zeros(len(mean), np.float32)
-    scale[varies] = 1 / np.sqrt(variance[varies] * max(1, int(varies.sum())))
-    return near, scale
+    def __init__(self, first: NDArray[np.float32]) -> None:
+        self._near = first.mean(axis=0)
+        self._count, self._sum, self._squares = 0, np.zeros(len(self._near)), np.zeros(len(self._near))
 
+    def add(self, tokens: NDArray[np.float32]) -> None:
+        """Some more tokens `[n, d]`."""
+        off, ones = tokens - self._near, np.ones(len(tokens), np.float32)
+        self._count += len(tokens)
+        self._sum += ones @ off
+        self._squares += ones @ np.square(off, out=off)
 
-def _sum(parts: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Over the rows of all parts."""
-    total: NDArray[np.float64] | None = None
-    for part in parts:
-        own = (np.ones(len(part), np.float32) @ part).astype(np.float64)
-        total = own if total is None else total + own
-    assert total is not None
-    return total
+    def standardising(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Means `[d]`, and what squared deviations count: 1 / (variance · channels that vary), 0 where none is."""
+        off = self._sum / self._count
+        variance = np.maximum(self._squares / self._count - off**2, 0)
+        mean = self._near + off
+        varies = np.sqrt(variance) > CONSTANT * np.sqrt(variance + mean**2)
+        weight = np.zeros(len(mean), np.float32)
+        weight[varies] = 1 / (variance[varies] * max(1, int(varies.sum())))
+        return mean.astype(np.float32), weight

@@ -194,9 +194,7 @@ def _draw(tokens: xr.DataArray, count: int, rng: np.random.Generator, sample: st
     tokens = tokens.squeeze(dims.RUN)
     if tokens.nbytes <= AT_ONCE:  # sooner than dask's way to what is drawn
         tokens = tokens.compute()
-    picked = tokens.isel(
-        {dim: xr.DataArray(place, dims="token") for dim, place in zip(_TOKENS, places, strict=True)}
-    )
+    picked = tokens.isel({dim: xr.DataArray(place, dims="token") for dim, place in zip(_TOKENS, places, strict=True)})
     values = picked.transpose(dims.STEP, "token", dims.CHANNEL).to_numpy()
     if not np.isfinite(values).all():
         raise NonFinite(

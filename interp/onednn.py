@@ -4,12 +4,15 @@ torch leaves a `conv3d` of a single video to oneDNN only above 20,480 values of 
 that of pictures and overlooks the width (`use_mkldnn` in `aten/src/ATen/native/Convolution.cpp`). An autoencoder that
 decodes frame after frame stays below it in most layers: decoding a video of tinywan took 0.46 s of CPU time that way
 and takes 0.21 s by oneDNN. Matrices of float32 go to MKL, which on an AMD EPYC takes 3.5 ms for those of tinywan's MLP;
-oneDNN takes 1.8 ms, as a convolution of kernel 1, and a forward 0.22 s instead of 0.34. All of this rounds: values
-differ by less than 1e-4, as between a batch of one and of two.
+oneDNN takes 1.8 ms, as a convolution of kernel 1, and a forward 0.22 s instead of 0.34. On an Intel Xeon MKL is as it
+should be, and the other way takes 1.2 times as long; so it is left there. All of this rounds: values differ by less
+than 1e-4, as between a batch of one and of two.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from types import MethodType
 from typing import Any, Final
 
@@ -21,8 +24,15 @@ FEW: Final = 64
 """Rows below which a matrix is left to torch: there, oneDNN takes longer to begin than to multiply."""
 
 
+@cache
+def mkl_is_slow() -> bool:
+    """Whether torch multiplies by MKL on a processor that is not Intel's."""
+    told = Path("/proc/cpuinfo")
+    return torch.backends.mkl.is_available() and told.is_file() and "GenuineIntel" not in told.read_text()
+
+
 def by_onednn(pipeline: Any) -> None:
-    """Have the VAE's convolutions and the denoisers' matrices done by oneDNN wherever they are float32 on a CPU.
+    """Have the VAE's convolutions done by oneDNN wherever they are float32 on a CPU, and matrices where MKL is slow.
 
     Weights and results keep their names, shapes and types, and have gradients. Does nothing where torch was built
     without oneDNN.
@@ -32,7 +42,7 @@ def by_onednn(pipeline: Any) -> None:
     for module in _modules(pipeline, "vae"):
         if isinstance(module, torch.nn.Conv3d) and module.padding_mode == "zeros" and type(module.padding) is tuple:
             module._conv_forward = MethodType(_convolved, module)
-    for module in _modules(pipeline, "transformer", "transformer_2"):
+    for module in _modules(pipeline, "transformer", "transformer_2") if mkl_is_slow() else ():
         if type(module) is torch.nn.Linear:
             module.__class__ = Linear  # as a class, since tracing wraps `forward`
 

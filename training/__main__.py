@@ -102,6 +102,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--few-step-minutes", type=float, help="likewise for the few-step LoRA")
     parser.add_argument("--expert-minutes", type=float, help="likewise for each expert")
     parser.add_argument("--vae-decoder-only", action="store_true", help="train on without a change to the latents")
+    parser.add_argument("--vae-hold", type=float, default=0.0, help="train on at this price for a move of the latents")
     parser.add_argument("--vae-steps", type=int, help="instead of the preset's")
     parser.add_argument("--steps", type=int, help="of the transformer, instead of the preset's")
     parser.add_argument("--batch", type=int, help="of the transformer, on each device")
@@ -145,7 +146,12 @@ def configure(options: argparse.Namespace) -> Config:
         rate=options.rate or config.transformer.rate,
         pool=options.pool or config.transformer.pool,
     )
-    vae = replace(config.vae, rate=options.vae_rate or config.vae.rate, decoder_only=options.vae_decoder_only)
+    vae = replace(
+        config.vae,
+        rate=options.vae_rate or config.vae.rate,
+        decoder_only=options.vae_decoder_only,
+        hold=options.vae_hold,
+    )
     return replace(
         config,
         vae=_until(vae, options.vae_steps, options.vae_minutes),

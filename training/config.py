@@ -139,6 +139,8 @@ class VaeConfig(Fit):
     """Turns of a family where it is more than one."""
     decoder_only: bool = False
     """Leave the encoder of an earlier training as it is, so that latents stay what the transformer knows."""
+    hold: float = 0.0
+    """Instead: let it change, at this price for a mean squared move of the latents in units of their variance."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from interp.worlds import SPLITS
@@ -31,15 +32,17 @@ def train(session: Session) -> None:
     vae = session.parts(vae_trained=False, trained=False).vae
     family = families.of(vae)
     known_moments: dict[str, Any] = {}
-    if options.decoder_only:
+    if options.decoder_only or options.hold:
         record = checkpoint.record(config.checkpoint("vae"))
         if not record:
             raise ValueError(f"no trained encoder in {config.checkpoint('vae')}; train the whole VAE first")
         known_moments = {name: record[name] for name in family.measures}
+    if options.decoder_only:
         for part in (vae.encoder, vae.quant_conv):
             if part is not None:
                 part.requires_grad_(False)
     channels_last(vae)
+    former = _former(config, session) if options.hold else None
     autoencode = functools.partial(_autoencode, family)
     autoencode = torch.compile(autoencode, dynamic=False) if config.compile else autoencode
     videos = functools.cache(lambda: _videos(config))
@@ -55,12 +58,15 @@ def train(session: Session) -> None:
         error = decoded.float() - video
         weighted = (rarities[rows].float()[:, None] * (error.abs() + error.pow(2))).mean()
         worst = crowded(error)
+        told = {"error": error.detach().abs().mean(), "weighted": weighted.detach(), "worst": worst.detach()}
+        total = weighted + options.worst * worst
+        if former is not None:
+            with torch.no_grad():
+                old, _ = family.posterior(former, video)
+            moved = (mean.float() - old).pow(2).mean() / old.var()
+            return total + options.hold * moved, {**told, "moved": moved.detach()}
         kl = 0.5 * (mean.float().pow(2) + logvar.float().exp() - 1 - logvar.float()).mean()
-        return weighted + options.worst * worst + (0.0 if options.decoder_only else options.kl * kl), {
-            "error": error.detach().abs().mean(),
-            "weighted": weighted.detach(),
-            "worst": worst.detach(),
-        }
+        return total + (0.0 if options.decoder_only else options.kl * kl), told
 
     loop.run(
         config,
@@ -74,6 +80,18 @@ def train(session: Session) -> None:
             "samples": options.pool * parallel.size(),
         },
     )
+
+
+def _former(config: Config, session: Session) -> nn.Module:
+    """The VAE as the checkpoint had it when this training began, whose latents the transformer knows."""
+    file = config.out / "vae-former.safetensors"
+    if not file.exists():
+        tensors, _ = checkpoint.load(config.checkpoint("vae"))
+        save_file({name: tensor.contiguous() for name, tensor in checkpoint.under("model", tensors).items()}, file)
+    vae = session.parts(vae_trained=False, trained=False).vae
+    vae.load_state_dict(load_file(file, device=str(config.device)))
+    channels_last(vae)
+    return vae.requires_grad_(False)
 
 
 def crowded(error: Tensor) -> Tensor:

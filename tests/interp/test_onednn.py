@@ -10,8 +10,16 @@ import torch
 from torch.profiler import profile
 
 import interp
+from interp import onednn
 from interp.onednn import Linear, by_onednn
 from tests import tiny
+
+
+@pytest.fixture(autouse=True)
+def a_processor_that_mkl_is_slow_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever these tests run on."""
+    monkeypatch.setattr(onednn, "mkl_is_slow", lambda: True)
+
 
 SLOW = "aten::slow_conv3d_forward"
 """What torch takes for a single small video."""
@@ -95,3 +103,11 @@ def test_what_is_loaded_by_name_has_them():
     assert all(isinstance(module, Linear) for module in matrices)
     assert convolutions
     assert all("_conv_forward" in vars(module) for module in convolutions)
+
+
+def test_where_mkl_is_quick_matrices_are_left_to_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(onednn, "mkl_is_slow", lambda: False)
+    pipe = tiny.pipeline()
+    by_onednn(pipe)
+    assert not any(isinstance(module, Linear) for module in pipe.transformer.modules())
+    assert any("_conv_forward" in vars(module) for module in pipe.vae.modules())

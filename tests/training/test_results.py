@@ -212,6 +212,25 @@ def test_a_decoder_is_trained_on_alone_and_latents_stay(finished: Session, tmp_p
     assert [leg["steps"] for leg in loop.legs(checkpoint.record(config.checkpoint("vae")))] == [2, 5]
 
 
+def test_latents_are_held_at_a_price_while_the_whole_vae_is_trained(finished: Session, tmp_path: Path) -> None:
+    """The dearer a move, the less they move; they move, and their normalisation stays."""
+    ship.ship(finished.config, tmp_path / "parcel")
+    moves = []
+    for hold in (1e-6, 1e3):
+        options = replace(finished.config.vae, steps=12, rate=1e-3, hold=hold)
+        config = replace(finished.config, out=tmp_path / str(hold), vae=options)
+        ship.unship(config, tmp_path / "parcel")
+        ship.restore(config)
+        before = Session(config).parts().vae
+        vae.train(Session(config))
+        after = Session(config).parts().vae
+        assert after.config["latents_mean"] == before.config["latents_mean"]
+        video = torch.rand(4, 3, 9, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        old, new = (one.encode(video).latent_dist.mean for one in (before, after))
+        moves.append(float((new - old).pow(2).mean() / old.var()))
+    assert 0 < moves[1] < 0.5 * moves[0]
+
+
 def test_a_decoder_that_was_trained_further_goes_into_the_folder_alone(finished: Session, tmp_path: Path) -> None:
     """The variants stay, in the folder and in what is told of their training."""
     ship.ship(finished.config, tmp_path / "parcel")
