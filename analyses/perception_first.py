@@ -29,7 +29,7 @@ from analyses._words import counts, finite, some, with_interval
 from analyses.errors import NoRuns, UnknownProbeLabel
 from store import ActivationStore, Json, StepInfo, dims
 
-VERSION: Final = 1
+VERSION: Final = 2
 GROUP: Final = "group"
 GROUPS: Final = ("perception", "action")
 PERCEPTION: Final = ("what.colour", "what.shape", "where.y", "where.x")

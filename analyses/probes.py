@@ -27,7 +27,7 @@ from analyses._steps import switches, with_steps
 from analyses._words import counts, finite, percent, with_interval
 from store import ActivationStore, Json, StepInfo, dims
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @register

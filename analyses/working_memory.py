@@ -30,7 +30,7 @@ from analyses._words import counts, finite, percent, with_interval
 from analyses.errors import NoRuns
 from store import ActivationStore, Json, StepInfo, dims
 
-VERSION: Final = 1
+VERSION: Final = 2
 SEEN: Final = "seen"
 """Axis of frames that hide the object, and those that show it."""
 STATES: Final = ("hidden", "visible")
