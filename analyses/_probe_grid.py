@@ -24,6 +24,8 @@ from analyses._select import Selection
 from store import ActivationStore, dims
 from store.places import Location
 
+SHARES: Final = 16
+"""Tasks that fit the cells of a block, so that every core has some."""
 LATENT_FEATURES: Final = 4096
 """Latents are averaged in blocks until they have no more values than this."""
 
@@ -117,7 +119,8 @@ def measure(acts: ActivationStore, grid: Grid, plan: Plan) -> Cells:
     twice, and the directions.
     """
     blocks = _features.blocks(grid, runs=len(plan.runs))
-    found = _compute([delayed(_block)(acts.path, grid, block, plan) for block in blocks])
+    same = delayed(plan, traverse=False)
+    found = _compute([_block(acts.path, grid, block, same, plan.runs) for block in blocks])
     out = Cells(*(np.empty((*grid.shape, *part.shape[len(grid.shape) :]), np.float32) for part in found[0]))
     for block, cells in zip(blocks, found, strict=True):
         place = [[grid.labels[dims.STEP].index(step) for step in block.steps]]
@@ -137,7 +140,8 @@ def latents(acts: ActivationStore, plan: Plan, steps: Sequence[int]) -> Cells:
 
 def on(features: Floats, plan: Plan) -> Cells:
     """The same on features of one's own `[runs, d]`."""
-    return _one(features, _without_controls(plan))
+    (found,) = _compute([delayed(_one)(features, delayed(_without_controls(plan), traverse=False))])
+    return found
 
 
 def _compute(tasks: list[Any]) -> list[Cells]:
@@ -146,10 +150,27 @@ def _compute(tasks: list[Any]) -> list[Cells]:
         return list(compute(*tasks))
 
 
-def _block(path: Location, grid: Grid, block: Block, plan: Plan) -> Cells:
-    values = _features.read(store.open(path), grid, block, plan.runs)
-    shape = values.shape[1:-1]
-    found = [_one(np.ascontiguousarray(values[(slice(None), *cell)]), plan) for cell in np.ndindex(shape)]
+def _block(path: Location, grid: Grid, block: Block, plan: Any, runs: tuple[str, ...]) -> Any:
+    """Lazily, the cells of a block: read by one task, fitted by several, as a grid may be a single block."""
+    values = delayed(_read)(path, grid, block, delayed(runs, traverse=False))
+    own = {dims.STEP: block.steps, dims.LAYER: block.layers}
+    shape = tuple(len(own.get(axis) or labels) for axis, labels in grid.labels.items())
+    cells = list(np.ndindex(*shape))
+    size = -(-len(cells) // SHARES)
+    shares = [cells[at : at + size] for at in range(0, len(cells), size)]
+    return delayed(_joined)([delayed(_fitted)(values, share, plan) for share in shares], shape)
+
+
+def _read(path: Location, grid: Grid, block: Block, runs: tuple[str, ...]) -> Floats:
+    return _features.read(store.open(path), grid, block, runs)
+
+
+def _fitted(values: Floats, cells: Sequence[tuple[int, ...]], plan: Plan) -> list[Cells]:
+    return [_one(np.ascontiguousarray(values[(slice(None), *cell)]), plan) for cell in cells]
+
+
+def _joined(shares: Sequence[Sequence[Cells]], shape: tuple[int, ...]) -> Cells:
+    found = [cell for share in shares for cell in share]
     return Cells(*(np.stack(parts).reshape(*shape, *parts[0].shape) for parts in zip(*found, strict=True)))
 
 
