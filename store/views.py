@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,8 +88,10 @@ def insert(connection: duckdb.DuckDBPyConnection, kind: Kind, paths: Sequence[Pa
         # a look at each file first, so the many runs go without it.
         by_name = str(kind == "results").lower()
         connection.execute(f"CREATE TEMP VIEW files AS FROM read_parquet([{listed}], union_by_name = {by_name})")
-        light = ", ".join(name for name in manifest.SCHEMAS[kind].names if name not in BULKY)
-        # To open a file costs more than to read it: once, not for each table.
+        # To open a file costs more than to read it: once, not for each table. Older manifests lack columns that no
+        # table asks for.
+        asked = {"format", *re.findall(r"\w+", " ".join(columns for _, columns in of(kind)))}
+        light = ", ".join(name for name in manifest.SCHEMAS[kind].names if name in asked and name not in BULKY)
         connection.execute(f"CREATE TEMP TABLE manifests AS SELECT {light} FROM files")
         newest = connection.execute("SELECT max(format) FROM manifests").fetchall()[0][0]
         if newest > FORMAT:
