@@ -97,15 +97,20 @@ def of_sample(
     return found.assign(square=np.sqrt(found["square"])).rename(square="rms").transpose(*order)
 
 
+def parts(tokens: NDArray[Any]) -> list[slice]:
+    """Rows of tokens `[n, d]` that are worked on at once."""
+    size = max(1, PART // tokens.shape[1])
+    return [slice(at, at + size) for at in range(0, len(tokens), size)]
+
+
 def _of_tokens(values: NDArray[Any]) -> NDArray[np.float64]:
     """Mean, mean square and largest magnitude of the channels of cells `[…, F, h, w, d]`: `[…, 3, d]`."""
     cells, channels = values.shape[:-4], values.shape[-1]
     found = np.zeros((*cells, 3, channels))
     for cell in np.ndindex(cells):
         tokens = values[cell].reshape(-1, channels)
-        size = max(1, PART // channels)
-        for at in range(0, len(tokens), size):
-            some = np.asarray(tokens[at : at + size], np.float32)
+        for part in parts(tokens):
+            some = np.asarray(tokens[part], np.float32)
             ones = np.full(len(some), 1 / len(tokens), np.float32)
             found[cell][0] += ones @ some
             found[cell][1] += ones @ np.square(some)

@@ -15,7 +15,7 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 import store
-from analyses._channel_stats import PART
+from analyses import _channel_stats
 from store import ActivationStore, dims
 from store.places import Location
 
@@ -129,8 +129,7 @@ def energies(values: NDArray[Any], outlier: NDArray[np.bool_], *, kinds: Sequenc
 
 def _of_cell(tokens: NDArray[Any], outlier: NDArray[np.bool_], kinds: Sequence[str]) -> NDArray[np.float32]:
     """Of the tokens of one cell `[n, d]`, `[kind, n]`; a few at a time, which stay in the cache."""
-    size = max(1, PART // tokens.shape[1])
-    parts = [slice(at, at + size) for at in range(0, len(tokens), size)]
+    parts = _channel_stats.parts(tokens)
     counted = {"raw": np.ones_like(outlier), "massive": outlier, "masked": ~outlier}
     plain = [kind for kind in kinds if kind in counted]
     weights = np.stack([counted[kind] for kind in plain], axis=1).astype(np.float32)

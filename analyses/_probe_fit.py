@@ -181,9 +181,8 @@ def _judged(machine: _Dual | _Primal, design: Design) -> tuple[Columns, Floats]:
                 half = design.edges[one + 1] - design.edges[one]
                 losses[other, place, kind.places] += loss[:, :half].sum(axis=1)
                 losses[one, place, kind.places] += loss[:, half:].sum(axis=1)
-        if (losses[:, place : place + WORSE] > losses.min(axis=1, keepdims=True)).all() and place + WORSE < len(
-            losses[0]
-        ):
+        last = losses[:, place : place + WORSE]
+        if place + WORSE < len(PENALTIES) and (last > losses.min(axis=1, keepdims=True)).all():
             break
     return losses, told
 

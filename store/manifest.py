@@ -336,8 +336,7 @@ def _read(path: Location, kind: Kind, columns: Sequence[str] | None = None) -> d
         with pq.ParquetFile(path if isinstance(path, Path) else pa.BufferReader(files.read(path))) as file:
             # One thread: a row is read sooner than others would wake.
             row = file.read(columns=sorted({"format", *names}), use_threads=False).to_pylist()[0]
-            if row["format"] > FORMAT:
-                number = row["format"]
+            if (number := row["format"]) > FORMAT:
                 raise NewerFormat(f"{path} has format {number}, this stepscope reads up to {FORMAT}; upgrade stepscope")
             return row
     except (FileNotFoundError, StoreError):
