@@ -73,13 +73,20 @@ def reproduce(
     results_only: Annotated[
         bool, Parameter(negative="", help="Only compute results and page of runs that were made; loads no model.")
     ] = False,
+    join: Annotated[
+        list[Path] | None,
+        Parameter(negative="", help="Only join the pages in these folders, of parts made apart, to one in OUT."),
+    ] = None,
     floors: Annotated[bool, Parameter(help="Measure what videos score that solve nothing.")] = True,
 ) -> None:
     """Run the paper's experiments (E1 to E11) with their controls, and write one page; goes on where it was stopped."""
     import interp
-    from stepscope_commands.reproducing import claims
+    from stepscope_commands.reproducing import claims, page
     from stepscope_commands.reproducing import plan as plans
 
+    if join:
+        say(str(page.join(join, out)))
+        return
     if sum((quick, full, plan is not None)) > 1:
         raise interp.BadInput("--quick, --full and --plan were given together; give one of them")
     if captures_only and results_only:

@@ -17,7 +17,7 @@ import interp
 import store
 from interp import vbvr
 from reports.reproduction import Row
-from stepscope_commands.reproducing import claims, making, programme, record, telling
+from stepscope_commands.reproducing import claims, making, page, programme, record, telling
 from stepscope_commands.reproducing import plan as plans
 from stepscope_commands.reproducing.claims import ALL, CLAIMS, Number
 from store import CaptureItem, CaptureSpec
@@ -133,6 +133,40 @@ def test_runs_are_made_without_duckdb_and_told_elsewhere(folder: Path) -> None:
     assert run("reproduce", "--results-only", *there, "--where", "family = 'maze'") == 0
     rows = json.loads((folder / "there" / "results.json").read_text())["rows"]
     assert [row["id"] for row in rows if row["verdict"] != "not tested"] == ["E3", "E4"]
+
+
+def test_pages_of_parts_made_apart_are_joined(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of several processes: the claims, evidence, beds and runs of all, and one model or none."""
+    at = ["--store", folder / "out" / "acts"]
+    for name, only in (("one", "E3"), ("two", "E5")):
+        words = _words(folder, "--only", only, *at)
+        words[words.index("--out") + 1] = folder / name
+        assert run(*words) == 0
+    joining: list[str | Path] = ["reproduce", "--join", folder / "one", "--join", folder / "two", "--out", folder / "joined"]
+    assert run(*joining) == 0
+    pages = [page.read(folder / name) for name in ("one", "two", "joined")]
+    rows = [{row["id"]: row for row in one.rows} for one in pages]
+    assert [id for id, row in rows[2].items() if row["verdict"] != "not tested"] == ["E3", "E4", "E5"]
+    assert (rows[2]["E3"], rows[2]["E5"]) == (rows[0]["E3"], rows[1]["E5"])
+    assert list(rows[2]) == [claim.id for claim in CLAIMS]
+    for row in rows[2].values():
+        for _, address in row["evidence"]:
+            assert (folder / "joined" / address.partition("#")[0]).exists()
+    assert pages[2].runs == pages[0].runs + pages[1].runs
+    assert "of 2 processes together" in (folder / "joined" / "index.html").read_text()
+    (bed,) = pages[2].beds
+    assert bed.users == ("noise", "propagation")
+
+    other = pages[1].model_copy(update={"facts": {**pages[1].facts, "Weights (SHA-256)": "0" * 64}})
+    (folder / "two" / page.FILE).write_text(other.model_dump_json())
+    for words, told in ((joining, "Weights"), ([*joining[:-1], folder / "one"], "into itself")):
+        capsys.readouterr()
+        assert run(*words) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+    assert run("reproduce", "--join", folder / "nowhere", "--out", folder / "joined") == 2
+    assert "has no results.json" in capsys.readouterr().err
 
 
 def test_samples_of_a_folder_stand_in_for_the_worlds(
@@ -318,11 +352,11 @@ def test_words_follow_from_verdicts() -> None:
         row("E4", "not tested"),
     ]
     made = record.Made(plan=plans.read("quick"), model="m", parameters=10**7, shape={}, runs={})
-    yes, no, left, larger = telling.words(rows, made)
+    yes, no, left, larger = page.words(rows, made.model, made.parameters)
     assert (yes.sentences, no.sentences) == (("claim E1 (E1).",), ("claim E2 (E2).",))
     assert left.sentences == ("claim E3 (E3): n = 9, inconclusive.", "claim E4 (E4): why.")
     assert larger.sentences == tuple(f"E{at}: size." for at in range(1, 5))
-    assert telling.words(rows, made.model_copy(update={"parameters": 14 * 10**9}))[3].sentences == ()
+    assert page.words(rows, "m", 14 * 10**9)[3].sentences == ()
 
 
 def test_numbers_are_told_with_their_intervals() -> None:

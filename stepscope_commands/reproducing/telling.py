@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +14,11 @@ import store
 from analyses import Result, experiments
 from analyses.experiments import Frame
 from reports import reproduction
-from reports.reproduction import Row, Words
+from reports.reproduction import Row
 from stepscope_commands._printing import say
+from stepscope_commands.reproducing import page
 from stepscope_commands.reproducing.claims import BEYOND, CLAIMS, Claim, Number
+from stepscope_commands.reproducing.page import UNTESTED, BedTold, Told
 from stepscope_commands.reproducing.plan import Bed, Part, options
 from stepscope_commands.reproducing.record import Made
 
@@ -25,13 +26,6 @@ EVIDENCE: Final = "evidence"
 """Folder of the reports, beside the page."""
 MEDIA_BYTES: Final = 400_000
 """What pictures and videos of one report may weigh together: a folder of results can go into a repository."""
-OWN: Final = 10_000_000_000
-"""Parameters of a denoiser from which on a model is of the paper's size."""
-ABLE: Final = 0.2
-"""Score of clean runs below which a model is said not to solve a bed's tasks; as in the rule of E3."""
-UNTESTED: Final = "not tested"
-"""In the place of a verdict."""
-
 Found = dict[str, "Result | str"]
 """Result of each part, or why there is none."""
 
@@ -102,23 +96,29 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     links = {id: _evidence(acts, id, one, out) for id, one in found.items() if isinstance(one, Result)}
     rows = [row(claim, found, links) for claim in (*CLAIMS, *(one for one in BEYOND if one.test in found))]
-    solved = {bed.name: _solved(acts, made, bed) for bed in made.plan.bed}
-    page = reproduction.Page(
-        title=title or f"The paper's experiments on {made.model}",
-        about=made.plan.about,
-        rows=tuple(rows),
-        words=words(rows, made),
-        caution=_caution(solved),
-        facts=_facts(acts, made),
-        beds=tuple(_bed(made, bed.name, solved[bed.name]) for bed in made.plan.bed),
-        floors=tuple(
-            (one.family, *(f"{one.floors[shown].most:.2f}" for shown in reproduction.FLOORS)) for one in floors
+    ids = [id for runs in made.runs.values() for id in runs]
+    sources = [acts.run(runs[0]).provenance for runs in made.runs.values() if runs]
+    return page.publish(
+        Told(
+            model=made.model,
+            parameters=made.parameters,
+            about=made.plan.about,
+            facts=_facts(acts, made, ids[0]),
+            runs=len(set(ids)),
+            forwards=made.forwards,
+            seconds=made.seconds,
+            devices=tuple(sorted({one.device for one in sources})),
+            code=tuple(dict.fromkeys(one.git_commit[:12] + (", changed" if one.git_dirty else "") for one in sources)),
+            beds=tuple(_bed(made, bed, _solved(acts, made, bed)) for bed in made.plan.bed if _users(made, bed)),
+            floors=tuple(
+                (one.family, *(f"{one.floors[shown].most:.2f}" for shown in reproduction.FLOORS)) for one in floors
+            ),
+            rows=tuple(one._asdict() for one in rows),
+            results={id: one.record.model_dump(mode="json") for id, one in found.items() if isinstance(one, Result)},
         ),
+        out,
+        title=title,
     )
-    kept = {id: one.record.model_dump(mode="json") for id, one in found.items() if isinstance(one, Result)}
-    numbers = {"model": made.model, "rows": [one._asdict() for one in rows], "results": kept}
-    (out / "results.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return reproduction.write(page, out)
 
 
 def _evidence(acts: store.ActivationStore, id: str, result: Result, out: Path) -> str:
@@ -191,26 +191,6 @@ def _at(summary: Any, key: str) -> Any:
     return summary
 
 
-def words(rows: Sequence[Row], made: Made) -> tuple[Words, ...]:
-    """What the verdicts say, in plain words: nothing here knows a model but by its size."""
-
-    def those(*verdicts: str) -> tuple[str, ...]:
-        return tuple(f"{one.title} ({one.id})." for one in rows if one.verdict in verdicts)
-
-    several = tuple(
-        f"{one.title} ({one.id}): {one.finding if one.verdict == UNTESTED else f'n = {one.n}, {one.verdict}'}."
-        for one in rows
-        if one.verdict not in ("replicates", "does not replicate")
-    )
-    larger = tuple(f"{one.id}: {one.larger}." for one in rows if one.larger and made.parameters < OWN)
-    return (
-        Words(f"{made.model} supports", those("replicates"), "Nothing, by the rules that were set before."),
-        Words(f"{made.model} contradicts", those("does not replicate"), "Nothing, by the rules that were set before."),
-        Words("Left open", several, "Nothing: every claim was decided."),
-        Words("Only the paper's own model can tell", larger, "This model is of the paper's size."),
-    )
-
-
 def _solved(acts: store.ActivationStore, made: Made, bed: Bed) -> float | None:
     """Mean overall score of the clean runs of a bed; None where nothing scored them."""
     ids = [id for part in made.plan.parts if bed.name in part.on for id in made.runs.get(part.id, ())]
@@ -222,50 +202,32 @@ def _solved(acts: store.ActivationStore, made: Made, bed: Bed) -> float | None:
     return acts.sql(query, [ids, bed.split, list(bed.families)]).fetchall()[0][0]
 
 
-def _caution(solved: Mapping[str, float | None]) -> str:
-    """What to keep in mind where the model cannot do the tasks: then there is nothing to destroy, flip or raise."""
-    weak = [name for name, score in solved.items() if score is None or score < ABLE]
-    if not weak:
-        return ""
-    told = ", ".join(f"{name} {'not scored' if (one := solved[name]) is None else f'{one:.2f}'}" for name in weak)
-    return (
-        f"This model does not solve the tasks of these beds (mean score of the clean runs: {told}): verdicts that rest "
-        "on its answers there say nothing of the claims, whatever they are."
-    )
-
-
-def _bed(made: Made, name: str, solved: float | None) -> tuple[str, str, str, str, str]:
-    bed = made.plan.of(name)
+def _bed(made: Made, bed: Bed, solved: float | None) -> BedTold:
     each = "pairs of twins" if bed.twins else "samples"
     level = f", {bed.difficulty}" if bed.difficulty else ""
-    users = ", ".join(part.id for part in made.plan.parts if name in part.on)
     where = "" if bed.split == "in_domain" else ", out of domain"
-    count = f"{bed.n} {each} of each, seeds {bed.seeds}"
+    families, count = ", ".join(bed.families) + level + where, f"{bed.n} {each} of each, seeds {bed.seeds}"
     if made.samples:
-        where, count = made.samples, f"{bed.n * len(bed.families)} samples or all, seeds {bed.seeds}"
-        return name, where, count, "–" if solved is None else f"{solved:.2f}", users
-    return name, ", ".join(bed.families) + level + where, count, "–" if solved is None else f"{solved:.2f}", users
+        families, count = made.samples, f"{bed.n * len(bed.families)} samples or all, seeds {bed.seeds}"
+    users = _users(made, bed)
+    return BedTold(name=bed.name, families=families, samples=count, score=solved, users=users)
 
 
-def _facts(acts: store.ActivationStore, made: Made) -> tuple[tuple[str, str], ...]:
+def _users(made: Made, bed: Bed) -> tuple[str, ...]:
+    """Parts that stand on a bed and were made."""
+    return tuple(part.id for part in made.plan.parts if bed.name in part.on and part.id in made.runs)
+
+
+def _facts(acts: store.ActivationStore, made: Made, id: str) -> dict[str, str]:
     """Where the numbers come from, of any run: all of a reproduction have the same model and settings."""
-    frame = Frame(**made.shape)
-    ids = [id for runs in made.runs.values() for id in runs]
-    entry = acts.run(ids[0])
-    settings = entry.run.settings
-    devices = sorted({acts.run(runs[0]).provenance.device for runs in made.runs.values() if runs})
-    return (
-        ("Model", f"{made.model}, {entry.run.model.dtype}, {made.parameters / 1e6:,.0f} M parameters in a denoiser"),
-        ("Weights (SHA-256)", entry.run.model.weight_hash),
-        ("Clean runs", f"{settings.steps} steps, guidance {settings.guidance:g}, {settings.scheduler}"),
-        (
-            "Video",
-            f"{settings.frames} frames of {settings.height}×{settings.width}, {frame.latent_frames} of latents",
-        ),
-        ("Runs", f"{len(set(ids)):,}, {made.forwards:,} forwards in {made.seconds / 60:.0f} min"),
-        ("Device", ", ".join(devices)),
-        ("Code", entry.provenance.git_commit[:12] + (", changed" if entry.provenance.git_dirty else "")),
-    )
+    run = acts.run(id).run
+    settings, latent_frames = run.settings, Frame(**made.shape).latent_frames
+    return {
+        "Model": f"{made.model}, {run.model.dtype}, {made.parameters / 1e6:,.0f} M parameters in a denoiser",
+        "Weights (SHA-256)": run.model.weight_hash,
+        "Clean runs": f"{settings.steps} steps, guidance {settings.guidance:g}, {settings.scheduler}",
+        "Video": f"{settings.frames} frames of {settings.height}×{settings.width}, {latent_frames} of latents",
+    }
 
 
 def measured_floors(made: Made, *, n: int = 6) -> list[Any]:
