@@ -1,15 +1,16 @@
 """What capturing costs at full size: a Wan2.2-A14B transformer with random weights, 480×832×81, bf16, on one GPU.
 
-Three groups of cases take turns, each beside the bare pipeline in the same rounds:
+Groups of cases take turns, each beside the bare pipeline in the same rounds:
 
-- twelve steps: the default spec (energy, channel statistics and a 64-dim projection of all 40 layers at every step),
-  and ten layers in full at one step;
-- two steps: all layers in full as bf16 and as int8, a raw write of the disk between them, and the first peer, forward
-  hooks with `.cpu()` that keep nothing;
-- one step: the peers that keep everything, `torch.save` of the hooks' list, and nnsight's own cache.
+- `default`, twenty steps: the default spec (energy, channel statistics and a 64-dim projection of all 40 layers at
+  every step);
+- `layers`, four steps: ten layers in full at one step;
+- `everything`, two steps: all layers in full as bf16 and as int8, a raw write of the disk between them, and the first
+  peer, forward hooks with `.cpu()` that keep nothing;
+- `peers`, one step: the peers that keep everything, `torch.save` of the hooks' list, and nnsight's own cache.
 
 Each of our cases is one whole generation until the run is visible in the store. The VAE is a small one with the real
-compression. STEPSCOPE_BENCH_DIR chooses the disk, STEPSCOPE_BENCH_ROUNDS the rounds.
+compression. STEPSCOPE_BENCH_DIR chooses the disk, STEPSCOPE_BENCH_ROUNDS the rounds, STEPSCOPE_BENCH_PARTS the groups.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +46,10 @@ from _frame import Report, interleaved, main
 FULL: dict[str, Any] = {"height": 480, "width": 832, "frames": 81}
 SMALL: dict[str, Any] = {"height": 64, "width": 96, "frames": 9}
 ROUNDS = 5
-MANY, FEW = 12, 2
-"""Steps of the first and the second group."""
+DEFAULT = ("resid_post/energy", "resid_post/channel_stats", "resid_post/project")
+"""Of the layers; the default spec's x̂0 is a thousandth of it."""
+MANY, SOME, FEW = 20, 4, 2
+"""Steps of the first, the second and the third group."""
 REAL: dict[str, Any] = {"num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40}
 TINY: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "ffn_dim": 64, "num_layers": 4}
 
@@ -122,37 +126,45 @@ class Bench:
 
         return run
 
+    def warm(self) -> None:
+        """What a first time costs: kernels are chosen, memory is taken."""
+        self.bare(1)
+        self.capture("warm", 1, *DEFAULT)()
+        shutil.rmtree(self.folder / "warm")
+
     def time(self, cases: dict[str, Callable[[], None]]) -> dict[str, Any]:
         """Seconds of each case; what it wrote is deleted outside the time."""
-        return interleaved(
-            cases, rounds=self.rounds, after=lambda case: shutil.rmtree(self.folder / case, ignore_errors=True)
-        )
+        tidy = partial(shutil.rmtree, ignore_errors=True)
+        return interleaved(cases, rounds=self.rounds, warmups=0, after=lambda case: tidy(self.folder / case))
 
 
 def measure(report: Report, *, quick: bool) -> None:
     """Time the groups one after the other."""
+    groups = {"default": _default, "layers": _layers, "everything": _everything, "peers": _keeping_peers}
+    chosen = os.environ.get("STEPSCOPE_BENCH_PARTS", " ".join(groups)).split()
+    if unknown := set(chosen) - set(groups):
+        raise SystemExit(f"STEPSCOPE_BENCH_PARTS are {', '.join(groups)}, not {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory(dir=os.environ.get("STEPSCOPE_BENCH_DIR")) as name:
         bench = Bench(Path(name), quick=quick)
-        _statistics(report, bench)
-        _everything(report, bench)
-        report.add("capture.gpu.peak_host", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "GB", 1)
-        _keeping_peers(report, bench)
+        for group in (group for group in groups if group in chosen):
+            bench.warm()
+            groups[group](report, bench)
+            if group == "everything":
+                report.add("capture.gpu.peak_host", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "GB", 1)
 
 
-def _statistics(report: Report, bench: Bench) -> None:
-    layers = len(bench.pipe.transformer.blocks)
-    middle = f"{layers // 2}-{min(layers - 1, layers // 2 + 9)}"
-    default = ("resid_post/energy", "resid_post/channel_stats", "resid_post/project")
-    seconds = bench.time(
-        {
-            "bare": lambda: bench.bare(MANY),
-            "default": bench.capture("default", MANY, *default),
-            "ten_layers": bench.capture("ten_layers", MANY, f"resid_post/full@layers={middle}@steps={MANY // 2}"),
-        }
-    )
+def _default(report: Report, bench: Bench) -> None:
+    seconds = bench.time({"bare": lambda: bench.bare(MANY), "default": bench.capture("default", MANY, *DEFAULT)})
     report.add_median("capture.gpu.bare.seconds", seconds["bare"])
-    for case in ("default", "ten_layers"):
-        report.add_ratio(f"capture.gpu.{case}.overhead", seconds[case], seconds["bare"], offset=-1)
+    report.add_ratio("capture.gpu.default.overhead", seconds["default"], seconds["bare"], offset=-1)
+
+
+def _layers(report: Report, bench: Bench) -> None:
+    layers = len(bench.pipe.transformer.blocks)
+    wanted = f"resid_post/full@layers={layers // 2}-{min(layers - 1, layers // 2 + 9)}@steps={SOME // 2}"
+    case = "ten_layers"
+    seconds = bench.time({"bare": lambda: bench.bare(SOME), case: bench.capture(case, SOME, wanted)})
+    report.add_ratio("capture.gpu.ten_layers.overhead", seconds[case], seconds["bare"], offset=-1)
 
 
 def _everything(report: Report, bench: Bench) -> None:

@@ -23,9 +23,9 @@ import torch
 import interp
 from _frame import Report, main
 
-EACH = 30
+EACH = 24
 """Runs for each GPU."""
-ROUNDS = 2
+ROUNDS = 3
 
 
 class Rate(NamedTuple):

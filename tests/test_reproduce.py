@@ -142,7 +142,15 @@ def test_pages_of_parts_made_apart_are_joined(folder: Path, capsys: pytest.Captu
         words = _words(folder, "--only", only, *at)
         words[words.index("--out") + 1] = folder / name
         assert run(*words) == 0
-    joining: list[str | Path] = ["reproduce", "--join", folder / "one", "--join", folder / "two", "--out", folder / "joined"]
+    joining: list[str | Path] = [
+        "reproduce",
+        "--join",
+        folder / "one",
+        "--join",
+        folder / "two",
+        "--out",
+        folder / "joined",
+    ]
     assert run(*joining) == 0
     pages = [page.read(folder / name) for name in ("one", "two", "joined")]
     rows = [{row["id"]: row for row in one.rows} for one in pages]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,12 +47,13 @@ def stages(session: Session, *, parcel: Path, root: Path) -> dict[str, Callable[
     config = session.config
     alone: dict[str, Callable[[], object]] = {
         "unship": partial(ship.unship, config, parcel),
+        "adopt": partial(ship.adopt, config, root / "interp" / "models" / config.model.name),
         "restore": partial(ship.restore, config),
         "export": lambda: model.export(session.parts(), config, guidance=config.evaluation.guidances[0]),
         "export_vae": lambda: model.export_vae(session.parts(), config),
         "ship": partial(ship.ship, config, parcel),
         "measure": partial(measure.measure, config),
-        "install": partial(install, config, root),
+        "install": partial(ship.install, config, root / "interp" / "models" / config.model.name),
         "card": partial(card.write, config, root / "docs" / card.file_name(config)),
     }
     together: dict[str, Callable[[], object]] = {
@@ -66,7 +66,7 @@ def stages(session: Session, *, parcel: Path, root: Path) -> dict[str, Callable[
     }
     every = together | {name: partial(first_alone, call) for name, call in alone.items()}
     before, after = TRAINING[:2], TRAINING[2:]
-    order = ("unship", "restore", *before, "export_vae", *after, "ship", "measure", "install", "card")
+    order = ("unship", "adopt", "restore", *before, "export_vae", *after, "ship", "measure", "install", "card")
     left_out = () if families.named(config.model).variants else VARIANTS
     return {name: every[name] for name in order if name not in left_out}
 
@@ -76,13 +76,6 @@ def first_alone(call: Callable[[], object]) -> None:
     if parallel.first():
         call()
     parallel.barrier()
-
-
-def install(config: Config, root: Path) -> None:
-    """Put the exported folder in the package, in the place of what was there."""
-    folder = root / "interp" / "models" / config.model.name
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(config.model_folder, folder)
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -109,8 +109,8 @@ Muon for the matrices of its blocks:
 
 {training}
 
-A stage with several lines was continued, each time with a new optimizer; the VAE's lines from the second on trained its
-decoder alone. The transformer and the text encoder were
+A stage with several lines was continued, each time with a new optimizer; *latents held* is a price for a move of them,
+so that the transformer goes on knowing them. The transformer and the text encoder were
 trained jointly on {samples:,} samples made on the devices, with {levels}, shift
 {shift:g}, and {pure:.0%} of the samples at noise alone; {drop:.0%} of the prompts dropped; weights averaged.
 The VAE saw {videos:,} videos of both splits. {evaluate_minutes:.1f} minutes to evaluate. Seed {seed}.
@@ -311,7 +311,7 @@ def _training(stages: dict[str, Any]) -> str:
         ["stage", "steps", "batch", "peak rate", "minutes"],
         [
             [
-                names[name],
+                names[name] + (f", {leg['part']}" if "part" in leg else ""),
                 f"{leg['steps']:,}",
                 f"{leg['devices']} × {leg['batch']}",
                 f"{leg['rate']:g}",

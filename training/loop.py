@@ -111,9 +111,12 @@ def run(
 
 
 def legs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """`steps`, `seconds`, `devices`, `batch` and `rate` of each training behind a checkpoint, the first one first."""
+    """`steps`, `seconds`, `devices`, `batch` and `rate` of each training behind a checkpoint, the first one first.
+
+    `part` as well, where it was not all that was trained.
+    """
     start = record.get("start", NEW)
-    own = {name: record[name] for name in ("devices", "batch", "rate")}
+    own = {name: record[name] for name in ("devices", "batch", "rate", "part") if name in record}
     own |= {"steps": record["step"] - start["step"], "seconds": record["seconds"] - start["seconds"]}
     return [*start["legs"], *([own] if own["steps"] else [])]
 

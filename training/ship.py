@@ -1,4 +1,4 @@
-"""Stages `ship`, `unship` and `restore`: a run's results in few files of bounded size, and back again.
+"""Stages `ship`, `unship`, `adopt` and `restore`: a run's results in few files of bounded size, and back again.
 
 A machine that trains may only give back a handful of files, and it may vanish: what is shipped is enough to install
 the model, to write its card, and to go on training from (without the optimizer's moments).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ PART = 15 << 20
 FILES = 8
 """Files at most, the manifest included."""
 MANIFEST, RECORDS = "manifest.json", "records.json"
+INSTALLED = "training.json"
+"""How an installed model was trained, beside it: its stages' records."""
 
 
 class ShipError(ValueError):
@@ -85,6 +88,26 @@ def unship(config: Config, folder: Path) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as tar:
         tar.extractall(config.out, filter="data")
+
+
+def install(config: Config, folder: Path) -> None:
+    """Put the exported folder in `folder`, in the place of what was there, with the stages' records."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(config.model_folder, folder)
+    (folder / INSTALLED).write_text(json.dumps(records(config), indent=2) + "\n")
+
+
+def adopt(config: Config, folder: Path) -> None:
+    """The inverse of `install`: an installed model as one that was exported here, to `restore` and to go on from.
+
+    Raises:
+        ShipError: if the folder does not say how its model was trained.
+    """
+    if not (folder / INSTALLED).exists():
+        raise ShipError(f"{folder} has no {INSTALLED}, which says how it was trained; install a model there first")
+    shutil.rmtree(config.model_folder, ignore_errors=True)
+    shutil.copytree(folder, config.model_folder, ignore=shutil.ignore_patterns(INSTALLED))
+    shutil.copyfile(folder / INSTALLED, config.out / RECORDS)
 
 
 def restore(config: Config) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interp.worlds import SPLITS
 from training import checkpoint, data, families, loop, parallel
-from training.config import Config
+from training.config import Config, VaeConfig
 from training.families import Family, Parts
 
 if TYPE_CHECKING:
@@ -76,10 +76,18 @@ def train(session: Session) -> None:
         weights=dict(vae.named_parameters()),
         loss=loss,
         extra=lambda step: {
+            **({"part": part} if (part := _part(options)) else {}),
             **(known_moments or _moments(family, vae, data.to_model(videos()[0][:512]))),
             "samples": options.pool * parallel.size(),
         },
     )
+
+
+def _part(options: VaeConfig) -> str:
+    """What of it is trained on, in words; empty for all of it."""
+    if options.decoder_only:
+        return "decoder alone"
+    return f"latents held at {options.hold:g}" if options.hold else ""
 
 
 def _former(config: Config, session: Session) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ import pytest
 
 from interp.worlds import worlds
 from training import __main__ as command
+from training import checkpoint, loop, ship
 from training.config import Config
 from training.session import Session
 
@@ -60,17 +62,33 @@ def test_an_unknown_stage_names_what_there_is(
     monkeypatch.setattr(sys, "argv", ["training", "dance", "--out", str(tmp_path)])
     with pytest.raises(SystemExit):
         command.main()
-    assert "there are unship, restore, vae, transformer" in capsys.readouterr().err
+    assert "there are unship, adopt, restore, vae, transformer" in capsys.readouterr().err
 
 
 def test_installing_replaces_the_whole_folder(finished: Session, tmp_path: Path) -> None:
     stale = tmp_path / "interp" / "models" / "tinywan" / "stale.json"
     stale.parent.mkdir(parents=True)
     stale.touch()
-    command.install(finished.config, tmp_path)
+    ship.install(finished.config, stale.parent)
     names = {file.name for file in stale.parent.iterdir()}
     assert "stale.json" not in names
-    assert {"model_index.json", "stepscope.json", "few_step", "experts", "transformer"} <= names
+    assert {"model_index.json", "stepscope.json", "few_step", "experts", "transformer", "training.json"} <= names
+
+
+def test_an_installed_model_is_trained_on(finished: Session, tmp_path: Path) -> None:
+    """What was installed is all that it takes: another machine restores from it what it was trained from."""
+    ship.install(finished.config, tmp_path / "there")
+    here = replace(finished.config, out=tmp_path / "here")
+    here.out.mkdir()
+    ship.adopt(here, tmp_path / "there")
+    ship.restore(here)
+    assert ship.records(here).keys() == ship.records(finished.config).keys()
+    for stage in ("vae", "transformer"):
+        (before, after) = (checkpoint.record(one.checkpoint(stage)) for one in (finished.config, here))
+        assert loop.legs(before) == loop.legs(after)
+    (tmp_path / "there" / ship.INSTALLED).unlink()
+    with pytest.raises(ship.ShipError, match="how it was trained"):
+        ship.adopt(here, tmp_path / "there")
 
 
 @pytest.mark.parametrize(

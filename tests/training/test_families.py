@@ -217,7 +217,7 @@ def test_it_ships_is_installed_under_its_name_and_trained_on(
     models = tmp_path / "interp" / "models"
     monkeypatch.setattr("interp.bundled.FOLDER", models)
     assert "tinycog" not in interp.bundled.names()
-    command.install(config, tmp_path)
+    ship.install(config, tmp_path / "interp" / "models" / "tinycog")
     assert "tinycog" in interp.bundled.names()
     assert interp.load("tinycog").settings().frames == 17
     shutil.rmtree(models)
