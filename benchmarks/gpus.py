@@ -23,9 +23,9 @@ import torch
 import interp
 from _frame import Report, main
 
-EACH = 24
+EACH = 16
 """Runs for each GPU."""
-ROUNDS = 3
+ROUNDS = 2
 
 
 class Rate(NamedTuple):
