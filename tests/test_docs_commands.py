@@ -22,7 +22,6 @@ from cyclopts import CycloptsError
 
 import stepscope
 from interp import sources
-from tests import thin
 
 ROOT: Final = Path(stepscope.__file__).parent
 NEEDS: Final = ("clone", "network", "gpu", "weights", "kit", "hours")
@@ -84,14 +83,15 @@ PAGES: Final = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def hasty(thin_model: Path) -> Iterator[None]:
     """For tinywan a narrow stand-in, in 4 steps without guidance where a command does not say how; variants in 2."""
-    narrow = str(thin.save(tmp_path_factory.mktemp("thin") / "tinywan"))
 
     def source_of(name_or_path: str | Path) -> sources.Source:
         source = sources.source_of(name_or_path)
         defaults = source.defaults | {"steps": 2 if source.variant else 4, "guidance": 1.0}
-        where = narrow if source.bundled and not source.variant else source.where  # a variant's LoRAs fit tinywan alone
+        where = (
+            str(thin_model) if source.bundled and not source.variant else source.where
+        )  # a variant's LoRAs fit tinywan alone
         return source._replace(where=where, defaults=defaults)
 
     with pytest.MonkeyPatch.context() as patch:
