@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from interp.worlds import GROUPS, World, worlds
-from interp.worlds._scene import SceneBatch
+from interp.worlds._scene import SceneWorld
 
 DRAWN = 32
 """Samples of each difficulty that the number of answers is read off."""
@@ -43,9 +43,10 @@ def families() -> Iterator[Family]:
 def _answers(world: World, difficulty: str) -> tuple[int, int]:
     if world.kind == "single":
         return 1, 1
-    batch = world.draw(torch.arange(DRAWN), seed=0, difficulty=difficulty, split="in_domain")
-    if isinstance(batch, SceneBatch):
-        valid = batch.scenes.valid().tolist()
+    index = torch.arange(DRAWN)
+    if isinstance(world, SceneWorld):
+        valid = world.valid(index, seed=0, difficulty=difficulty, split="in_domain").tolist()
     else:
+        batch = world.draw(index, seed=0, difficulty=difficulty, split="in_domain")
         valid = [sample.record.answers for sample in world.samples(batch, difficulty=difficulty, split="in_domain")]
     return min(valid), max(valid)

@@ -37,6 +37,14 @@ def no_waiting_for_the_disk() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def thin_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of `tests.thin`'s stand-in for tinywan, called tinywan, too."""
+    from tests import thin  # with diffusers, which most tests do without
+
+    return thin.save(tmp_path_factory.mktemp("thin") / "tinywan")
+
+
+@pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a real server of S3, started by the first test that asks for it."""
     with s3_server.running(tmp_path_factory.mktemp("s3")) as endpoint:

@@ -22,7 +22,7 @@ import stepscope
 import store
 
 ROOT = Path(stepscope.__file__).parent
-FEW = ["--world", "maze", "--steps", "2"]
+FEW = ["--world", "maze", "--steps", "2", "--guidance", "1"]
 
 
 def run(*words: str | Path) -> int:
@@ -272,9 +272,10 @@ def test_a_read_only_folder(small_disk: Path, capsys: pytest.CaptureFixture[str]
     refused(capsys, "capture", "--into", small_disk / "acts", *FEW)
 
 
-def test_ctrl_c_keeps_finished_runs_and_nothing_else(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_finished_runs_and_nothing_else(tmp_path: Path, thin_model: Path) -> None:
     acts = tmp_path / "acts"
-    words = [sys.executable, "-m", "stepscope", "capture", "--into", str(acts), *FEW, "--seeds", "0-99"]
+    words = [sys.executable, "-m", "stepscope", "capture", "--model", str(thin_model), "--into", str(acts), *FEW]
+    words += ["--seeds", "0-99"]
     with subprocess.Popen(
         words,
         stdout=subprocess.PIPE,
@@ -310,10 +311,13 @@ def test_a_capture_spread_over_processes(tmp_path: Path, capsys: pytest.CaptureF
     assert "no executor 'slurm'; there are local, gpus, dask" in refused(capsys, *words, "slurm")
 
 
-def test_interventions_by_words_and_by_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_interventions_by_words_and_by_file(
+    tmp_path: Path, thin_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Clean runs come first, children name them; what has no place is refused before anything runs."""
     (tmp_path / "changes.toml").write_text('[[intervention]]\nkind = "block_noise"\nalpha = 0.1\nlayers = [3]\n')
     words = ["capture", "--into", tmp_path / "acts", *FEW, "--keep", "latent/full", "--scheduler", "euler"]
+    words += ["--model", thin_model]
     assert "step 2, but there are 2" in refused(capsys, *words, "--intervene", "noise_at_step@steps=2")
     assert "no intervention 'noise'" in refused(capsys, *words, "--intervene", "noise@steps=1")
     assert "its fields are" in refused(capsys, *words, "--intervene", "noise_at_step@steps=1@doze=1")

@@ -2,7 +2,7 @@
 
 A block that cannot run on two cores in minutes begins with `# needs:` and what it needs. Its commands are parsed, so
 that every option in it exists; where they need nothing but `hours`, they are planned as well, with one sample, by
-`--dry-run`. The model takes fewer steps than it would, the commands are the same.
+`--dry-run`. The model is narrower (`tests/thin.py`) and takes fewer steps than it would, the commands are the same.
 
 What stands beside the commands belongs to them: a TOML block whose first line is `# NAME.toml` is that file, and
 the Python of the pages that a newcomer reads first runs where it stands.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -82,27 +82,40 @@ PAGES: Final = {
 }
 
 
-def hasty(name_or_path: str | Path) -> sources.Source:
-    """tinywan, in 4 steps without guidance where a command does not say how."""
-    source = sources.source_of(name_or_path)
-    return source._replace(defaults=source.defaults | {"steps": 4, "guidance": 1.0})
+@pytest.fixture(scope="module", autouse=True)
+def hasty(thin_model: Path) -> Iterator[None]:
+    """For tinywan a narrow stand-in, in 4 steps without guidance where a command does not say how; variants in 2."""
 
+    def source_of(name_or_path: str | Path) -> sources.Source:
+        source = sources.source_of(name_or_path)
+        defaults = source.defaults | {"steps": 2 if source.variant else 4, "guidance": 1.0}
+        where = (
+            str(thin_model) if source.bundled and not source.variant else source.where
+        )  # a variant's LoRAs fit tinywan alone
+        return source._replace(where=where, defaults=defaults)
 
-def run(words: list[str], *, model: Callable[[str | Path], sources.Source] = hasty) -> None:
-    """Run a command in this process, with what `model` makes of a model's name."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("interp.loading.source_of", model)
-        patch.setattr("interp.catalogue.source_of", model)
-        _run(words)
+        patch.setattr("interp.loading.source_of", source_of)
+        patch.setattr("interp.catalogue.source_of", source_of)
+        yield
 
 
-def _run(words: list[str]) -> None:
+def run(words: list[str]) -> None:
+    """Run a command in this process."""
     code: object = 0
     try:
         stepscope.main(words[1:])
     except SystemExit as stop:
         code = stop.code
     assert not code, f"{shlex.join(words)} ended with {code}"
+
+
+def plan(words: list[str]) -> None:
+    """Plan a command for one sample of the model that it names, and do not carry it out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("interp.loading.source_of", sources.source_of)
+        patch.setattr("interp.catalogue.source_of", sources.source_of)
+        run(smaller(words))
 
 
 def parse(words: list[str]) -> None:
@@ -186,7 +199,7 @@ def test_the_commands_of_a_page_run(name: str, tmp_path: Path, monkeypatch: pyte
             if not block.needs:
                 run(words)
             elif block.needs == ("hours",) and words[1] in PLANNED:
-                run(smaller(words), model=sources.source_of)
+                plan(words)
 
 
 def test_a_wrong_option_and_a_wrong_command_are_found():

@@ -18,9 +18,10 @@ NOISE = ["experiment", "noise", "--n", "2", "--difficulty", "easy", "--guidance"
 WORDS = [*NOISE, "--world", "grounding", "--steps", "4", "--at", "0,2", "--noisy-frames", "3", "--dose", "0.5"]
 
 
-def test_noise_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_noise_from_end_to_end(tmp_path: Path, thin_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     acts = tmp_path / "acts"
-    assert run(*WORDS, "--into", acts, "--batch", "6", "--dry-run") == 0
+    words = [*WORDS, "--model", thin_model, "--into", acts]
+    assert run(*words, "--batch", "6", "--dry-run") == 0
     # Plain at 0 and 2, matched at 2 twice, half doses of both, frame 3 to the end, three quarters, and matched.
     said = capsys.readouterr().err
     assert "20 runs (2 clean, 9 arms), 0 of them in the store already; 20 to make: 66 steps, 14 more taken" in said
@@ -28,7 +29,7 @@ def test_noise_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str
     # 2 clean runs; of the changed ones, 8 begin at step 0, 6 at step 1 and 4 at step 2.
     assert "calls of WanImageToVideoPipeline: 5, of up to 6 runs each" in said
     assert store.open(acts).run_ids() == []
-    assert run(*WORDS, "--into", acts, "--batch", "6", "--json") == 0
+    assert run(*words, "--batch", "6", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["verdict"] == "inconclusive"
     assert "n = 2 samples" in found["finding"]
@@ -39,7 +40,7 @@ def test_noise_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert children == 18
     data = opened.result(found["result_id"]).data
     assert (data["video_change"] > 0).all()
-    assert run(*WORDS, "--into", acts) == 0
+    assert run(*words) == 0
     captured = capsys.readouterr()
     assert "20 of them in the store already; 0 to make: 0 steps" in captured.err
     assert captured.out.startswith("inconclusive: Plain noise in all frames")
@@ -251,9 +252,10 @@ def test_early_selection_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureF
     assert float(committed[-1]) == 1
 
 
-def test_ensemble_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ensemble_from_end_to_end(tmp_path: Path, thin_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     acts = tmp_path / "acts"
     words = ["ensemble", *SMALL, "--into", acts, "--steps", "2", "--seeds", "0-2", "--sizes", "3", "--no-baselines"]
+    words += ["--model", thin_model]
     found, said = conducted(capsys, *words)
     assert "13 runs (3 clean, 10 arms), 0 of them in the store already; 13 to make: 24 steps, 2 more taken" in said
     assert "donors make 22 steps beside them" in said

@@ -14,6 +14,7 @@ BIN = Path(sys.executable).parent
 LAYERS = ("interp", "store", "analyses", "reports")
 MODEL_SIDE = ("torch", "diffusers", "nnsight", "transformers")
 QUERY_ENGINES = ("duckdb", "zarr", "xarray", "dask", "polars")
+RUNS_A_MODEL = ("diffusers", "transformers", "peft", "nnsight", "accelerate", "torch._dynamo")
 
 
 def loaded_after(statement: str, names: tuple[str, ...]) -> list[str]:
@@ -21,7 +22,12 @@ def loaded_after(statement: str, names: tuple[str, ...]) -> list[str]:
     code = f"{statement}\nimport sys\nprint(*[name for name in {names!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return done.stdout.splitlines()[-1].split()
+
+
+def command(*words: str) -> str:
+    """The statement that runs `stepscope WORDS`."""
+    return f"import contextlib, stepscope\nwith contextlib.suppress(SystemExit):\n    stepscope.main({list(words)!r})"
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -45,9 +51,34 @@ def test_importing_every_command_loads_neither_them_nor_a_layer():
 
 
 def test_help_leaves_the_families_alone():
-    statement = "import contextlib, stepscope\nwith contextlib.suppress(SystemExit):\n    stepscope.main(['--help'])"
     families = tuple(f"stepscope_commands.{name}" for name in ("store", "worlds", "experiment", "models", "vbvr"))
-    assert not set(families).intersection(loaded_after(statement, families))
+    assert loaded_after(command("--help"), families) == []
+
+
+def test_samples_and_scores_do_without_what_runs_a_model():
+    assert loaded_after("import interp.worlds", ("torch", *RUNS_A_MODEL)) == ["torch"]
+    assert loaded_after("import interp, interp.scoring, interp.vbvr", ("joblib", *RUNS_A_MODEL)) == ["joblib"]
+
+
+def test_commands_that_need_no_model_load_nothing_that_runs_one(tmp_path):
+    assert loaded_after(command("--help"), (*LAYERS, *MODEL_SIDE, *RUNS_A_MODEL)) == []
+    render = command("worlds", "render", "grounding", "--n", "1", "--out", str(tmp_path / "out"))
+    both = f"{command('worlds', 'ls')}\n{render}"
+    assert loaded_after(both, ("torch", "av", *RUNS_A_MODEL)) == ["torch", "av"]
+
+
+def test_every_public_name_of_interp_is_there_when_it_is_asked_for():
+    statement = (
+        "import interp\n"
+        "from interp import *\n"
+        "assert set(interp.__all__) <= set(dir(interp))\n"
+        "assert interp._RUNS_A_MODEL.keys() <= set(interp.__all__)\n"
+        "assert all(globals()[name] is getattr(interp, name) for name in interp.__all__)\n"
+        "assert not hasattr(interp, 'nothing')\n"
+        "import interp.worlds, interp.sites, interp.reductions\n"  # modules of the names of registries
+        "assert 'maze' in interp.worlds and 'q' in interp.sites and 'full' in interp.reductions"
+    )
+    assert loaded_after(statement, ("diffusers", "nnsight")) == ["diffusers", "nnsight"]
 
 
 def test_a_loaded_package_is_noticed():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from typing import TYPE_CHECKING
 
 from interp.adapters._base import Forward, ModelAdapter, Place
 from interp.adapters._refused import REFUSED
 from interp.errors import UnsupportedModel
 from interp.registry import Registry
+
+if TYPE_CHECKING:
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 adapters: Registry[type[ModelAdapter]] = Registry(kind="model family", package=__name__)
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import PIL.Image
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from interp import noise
 from interp.errors import BadInput, UnsupportedModel
 from interp.geometry import Geometry, Grid
 from interp.sites import LayerSite
 from store.records import Sample, SamplerSettings
+
+if TYPE_CHECKING:
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 Tensor = torch.Tensor
 

@@ -95,6 +95,11 @@ class SceneWorld(World):
         key = self._key(seed=seed, difficulty=difficulty, split=split)
         return self._drawn(index, key, self.scenes(index, key=key, difficulty=difficulty, split=split))
 
+    def valid(self, index: Tensor, *, seed: int, difficulty: str, split: str) -> Tensor:
+        """Number of valid answers k of the same samples as `draw`, int64 `[n]`, with nothing drawn."""
+        key = self._key(seed=seed, difficulty=difficulty, split=split)
+        return self.scenes(index, key=key, difficulty=difficulty, split=split).valid()
+
     def twin_scenes(self, index: Tensor, *, key: int, difficulty: str, split: str) -> Scenes | None:
         """The scenes of `World.twin`, or None where the family has none."""
         return None

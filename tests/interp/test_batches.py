@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,22 @@ def captured(
     return interp.capture(model, samples, into=acts, batch=batch, **asked), acts
 
 
+@pytest.fixture(scope="module")
+def alone(model: interp.Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[interp.Captured, Path]:
+    """The runs of `captured` made one by one, and their store, which tests read or copy."""
+    folder = tmp_path_factory.mktemp("one-by-one") / "acts"
+    return captured(model, folder, batch=1)[0], folder
+
+
+@pytest.fixture(scope="module")
+def clean(model: interp.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores `together` and `alone` with the clean runs of two samples, made in batches and one by one; to copy."""
+    folder = tmp_path_factory.mktemp("clean")
+    for name, batch in (("together", 4), ("alone", 1)):
+        captured(model, folder / name, batch=batch, samples=SAMPLES[:2], spec=interp.parse(["latent/full"]))
+    return folder
+
+
 def near(ours: np.ndarray, theirs: np.ndarray) -> bool:
     scale = float(np.sqrt(np.mean(np.square(theirs, dtype=np.float64))))
     return np.allclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE * scale)
@@ -96,13 +113,15 @@ def assert_same(one: store.ActivationStore, other: store.ActivationStore, run_id
             assert mine[6:] == pytest.approx(alone[6:], rel=1e-3, abs=1e-4)
 
 
-def test_runs_of_a_batch_are_stored_as_those_made_one_by_one(model: interp.Model, tmp_path: Path) -> None:
+def test_runs_of_a_batch_are_stored_as_those_made_one_by_one(
+    model: interp.Model, alone: tuple[interp.Captured, Path], tmp_path: Path
+) -> None:
     """Six runs in batches of three, two experts: ids, arrays, labels, first noise, statistics, steps, video."""
     together, batched = captured(model, tmp_path / "together", batch=4)
-    alone, single = captured(model, tmp_path / "alone", batch=1)
-    assert together == alone
+    single = store.open(alone[1])
+    assert together == alone[0]
     assert together.made == 6
-    assert_same(batched, single, alone.run_ids)
+    assert_same(batched, single, together.run_ids)
     first = [acts.load("latent", "full", step=0, lazy=False).sortby("run") for acts in (batched, single)]
     assert first[0].identical(first[1])
     assert len({value.tobytes() for value in first[0].values}) == 2  # one for each seed, whatever the sample
@@ -111,15 +130,14 @@ def test_runs_of_a_batch_are_stored_as_those_made_one_by_one(model: interp.Model
 
 
 def test_rows_that_are_swapped_do_not_go_unnoticed(
-    model: interp.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: interp.Model, alone: tuple[interp.Captured, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planted fault: blocks of a batch are given to its runs in the wrong order."""
-    captured(model, tmp_path / "alone", batch=1)
     original = rows.Split.__init__
     monkeypatch.setattr(rows.Split, "__init__", lambda split, given: original(split, given[::-1]))
     together, batched = captured(model, tmp_path / "together", batch=4)
     with pytest.raises(AssertionError):
-        assert_same(batched, store.open(tmp_path / "alone"), together.run_ids[:1])
+        assert_same(batched, store.open(alone[1]), together.run_ids[:1])
 
 
 def test_scores_of_a_batch_are_those_of_its_own_samples(tmp_path: Path) -> None:
@@ -148,13 +166,13 @@ ROW_WISE: tuple[Sequence[Intervention], ...] = (
 
 @pytest.mark.parametrize("changes", ROW_WISE, ids=lambda changes: "-".join(one.kind for one in changes))
 def test_changed_runs_of_a_batch_are_those_made_one_by_one(
-    model: interp.Model, tmp_path: Path, changes: Sequence[Intervention]
+    model: interp.Model, clean: Path, tmp_path: Path, changes: Sequence[Intervention]
 ) -> None:
     """Each row has its own noise and donors: the same as alone, and not those of another row."""
     stores = []
     for name, batch in (("together", 4), ("alone", 1)):
         some: dict[str, Any] = {"batch": batch, "samples": SAMPLES[:2]}
-        captured(model, tmp_path / name, **some, spec=interp.parse(["latent/full"]))
+        shutil.copytree(clean / name, tmp_path / name)
         done, acts = captured(model, tmp_path / name, **some, interventions=changes)
         assert done.made == 4
         stores.append(acts)
@@ -210,7 +228,9 @@ def test_donors_of_several_arms_are_made_together(model: interp.Model, tmp_path:
             np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)
 
 
-def test_a_batch_begins_where_its_clean_runs_have_kept_enough(model: interp.Model, tmp_path: Path) -> None:
+def test_a_batch_begins_where_its_clean_runs_have_kept_enough(
+    model: interp.Model, alone: tuple[interp.Captured, Path], tmp_path: Path
+) -> None:
     """Rows begin together at the step of their change, each from its own clean run."""
     forwards = 0
 
@@ -225,9 +245,9 @@ def test_a_batch_begins_where_its_clean_runs_have_kept_enough(model: interp.Mode
     assert (done.made, forwards) == (6, 2 * STEPS + 2)
     for hook in hooks:
         hook.remove()
-    captured(model, tmp_path / "alone", batch=1)
-    _, alone = captured(model, tmp_path / "alone", batch=1, interventions=[NoiseAtStep(steps=(2,))])
-    assert_same(acts, alone, done.run_ids)
+    shutil.copytree(alone[1], tmp_path / "alone")
+    _, single = captured(model, tmp_path / "alone", batch=1, interventions=[NoiseAtStep(steps=(2,))])
+    assert_same(acts, single, done.run_ids)
 
 
 def test_arms_that_begin_at_one_step_share_batches(model: interp.Model, tmp_path: Path, calls: list[int]) -> None:

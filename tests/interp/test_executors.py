@@ -33,8 +33,10 @@ def cluster() -> Iterator[distributed.LocalCluster]:
         yield started
 
 
-def sweep(into: Path, executor: str, *, batch: int = 1, **more: Any) -> tuple[interp.Captured, ActivationStore]:
-    model = interp.load("tinywan", device="cpu")
+def sweep(
+    into: Path, executor: str, *, name: str | Path = "tinywan", batch: int = 1, **more: Any
+) -> tuple[interp.Captured, ActivationStore]:
+    model = interp.load(name, device="cpu")
     acts = open_store(into, mode="a")
     settings = model.settings(**({"steps": 2, "guidance": 1.0} | more))
     samples = worlds["grounding"].generate(2, seed=4)
@@ -42,9 +44,11 @@ def sweep(into: Path, executor: str, *, batch: int = 1, **more: Any) -> tuple[in
     return interp.capture(model, samples, SPEC, **how), acts
 
 
-def test_workers_make_what_one_process_makes(tmp_path: Path, cluster: distributed.LocalCluster) -> None:
-    here, alone = sweep(tmp_path / "alone", "local")
-    there, spread = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}")
+def test_workers_make_what_one_process_makes(
+    tmp_path: Path, thin_model: Path, cluster: distributed.LocalCluster
+) -> None:
+    here, alone = sweep(tmp_path / "alone", "local", name=thin_model)
+    there, spread = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}", name=thin_model)
     assert there == here
     assert (there.made, there.reused) == (4, 0)
     for site, reduction in (("resid_post", "energy"), ("latent", "full"), ("output", "pixels")):
@@ -53,21 +57,23 @@ def test_workers_make_what_one_process_makes(tmp_path: Path, cluster: distribute
         assert one.equals(other)
     scores = "SELECT run_id, metric, step, value FROM scores ORDER BY ALL"
     assert alone.sql(scores).fetchall() == spread.sql(scores).fetchall()
-    again, _ = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}")
+    again, _ = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}", name=thin_model)
     assert (again.made, again.reused) == (0, 4)
 
 
-def test_workers_make_batches_as_one_process_does(tmp_path: Path, cluster: distributed.LocalCluster) -> None:
+def test_workers_make_batches_as_one_process_does(
+    tmp_path: Path, thin_model: Path, cluster: distributed.LocalCluster
+) -> None:
     """But for rounding: another number of threads multiplies the matrices of a batch in another order."""
-    here, alone = sweep(tmp_path / "alone", "local", batch=3)
-    there, spread = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}", batch=3)
+    here, alone = sweep(tmp_path / "alone", "local", name=thin_model, batch=3)
+    there, spread = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}", name=thin_model, batch=3)
     assert there == here
     assert (there.made, there.reused) == (4, 0)
     for site, reduction, near in (("resid_post", "energy", 1e-3), ("output", "pixels", 1)):
         one, other = (acts.load(site, reduction, lazy=False).sortby("run").astype(float) for acts in (alone, spread))
         assert one.run.equals(other.run)
         assert float(abs(one - other).max()) <= near
-    again, _ = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}", batch=2, steps=2)
+    again, _ = sweep(tmp_path / "spread", f"dask:{cluster.scheduler_address}", name=thin_model, batch=2, steps=2)
     assert (again.made, again.reused) == (0, 4)
 
 
@@ -83,9 +89,11 @@ def test_a_batch_that_ends_every_worker_is_named(tmp_path: Path) -> None:
     assert "ask for a smaller --batch" in said
 
 
-def test_workers_change_runs_as_one_process_does(tmp_path: Path, cluster: distributed.LocalCluster) -> None:
+def test_workers_change_runs_as_one_process_does(
+    tmp_path: Path, thin_model: Path, cluster: distributed.LocalCluster
+) -> None:
     """Noise at a step, and a patch from another seed's run that the worker makes itself."""
-    model = interp.load("tinywan", device="cpu")
+    model = interp.load(thin_model, device="cpu")
     settings = model.settings(steps=2, guidance=1.0)
     changes = [NoiseAtStep(steps=(1,)), Patch(donor=Donor(seed=7), layers=(6,), steps=(1,))]
     stores = {}
