@@ -9,7 +9,7 @@ from scipy import stats
 
 import analyses
 from analyses._channel_stats import outlying
-from analyses._energy_kinds import KINDS, energies
+from analyses._energy_cells import KINDS, of_cell
 from analyses._energy_parts import judge, quantities
 from analyses._token_regions import CLASSES, FOREGROUND, coverage, frames
 from tests.planted_tokens import AT, MASSIVE, PlantedTokens
@@ -29,8 +29,12 @@ def test_kinds_agree_with_numpy():
     tokens[..., 4] = 8.0  # does not vary
     outlier = np.zeros((2, 7), bool)
     outlier[1, 2] = True
-    found = energies(tokens, outlier, kinds=KINDS)
-    raw, masked, massive, standardised = found.transpose(1, 0, 2, 3, 4).astype(np.float64)
+    cells = [of_cell(one.reshape(-1, 7).copy(), out, KINDS) for one, out in zip(tokens, outlier, strict=True)]
+    found = np.stack([one.energy.reshape(4, 3, 4, 5) for one in cells], axis=1)
+    raw, masked, massive, standardised = found.astype(np.float64)
+    for cell, one in zip(cells, tokens.astype(np.float64), strict=True):
+        np.testing.assert_allclose(cell.square, (one**2).mean(axis=(0, 1, 2)), rtol=1e-5)
+        np.testing.assert_array_equal(cell.absmax, np.abs(one).max(axis=(0, 1, 2)))
     np.testing.assert_allclose(raw, np.linalg.norm(tokens, axis=-1), rtol=1e-5)
     np.testing.assert_allclose(masked[0], raw[0], rtol=1e-6)
     np.testing.assert_allclose(masked[1], np.linalg.norm(np.delete(tokens[1], 2, axis=-1), axis=-1), rtol=1e-5)
@@ -39,7 +43,7 @@ def test_kinds_agree_with_numpy():
     varying = np.delete(tokens, 4, axis=-1).astype(np.float64)
     z = (varying - varying.mean(axis=(1, 2, 3), keepdims=True)) / varying.std(axis=(1, 2, 3), keepdims=True)
     np.testing.assert_allclose(standardised, np.sqrt((z**2).mean(axis=-1)), rtol=1e-4)
-    assert energies(tokens, outlier, kinds=["raw", "masked"]).shape == (2, 2, 3, 4, 5)
+    assert of_cell(tokens[0].reshape(-1, 7).copy(), outlier[0], ["raw", "masked"]).energy.shape == (2, 60)
 
 
 def test_a_massive_channel_is_found_and_left_out(massive):
