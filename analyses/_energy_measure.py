@@ -87,7 +87,8 @@ def measure_whole(
         for sample in samples:
             table.add(sample, read(sample, table.weights(sample), outlier=outlier))
         return *table.found(), outlier
-    pool, right, guess = Pool(), dict[str, xr.DataArray](), None
+    pool, guess = Pool(), None
+    right: dict[str, xr.DataArray] = {}  # layers whose energies were made with the outliers that are now known
     for sample in samples:
         one = read(sample, table.weights(sample), outlier=guess)
         refuse(sample, one["square"])
@@ -159,7 +160,7 @@ class _Table:
         row = self._rows[sample]
         there = row[dims.LAYER].isin(one[dims.LAYER])
         self._rows[sample] = one[["profile", "parts"]].reindex_like(row).where(there, row)
-        maps = one["maps"].reindex({dims.LAYER: row[dims.LAYER]}, fill_value=0)
+        maps = one["maps"].reindex({dims.LAYER: row[dims.LAYER]})
         self._maps.add(sample, maps, there)
 
     def found(self) -> tuple[xr.Dataset, xr.DataArray]:

@@ -116,6 +116,7 @@ def whole(
             "absmax": table("absmax", [dims.CHANNEL]).astype(np.float64),
         }
     ).mean(dims.RUN, skipna=False)
+    found["maps"] = found["maps"].assign_attrs(like.attrs)
     found["outlier"] = table("outlier", [dims.CHANNEL])
     labels = {dim: like[dim].to_numpy() for dim in (dims.STEP, dims.FRAME, dims.CHANNEL) if dim in like.coords}
     own = {KIND: list(asked.kinds), REGION: weights[REGION].to_numpy(), MAP_STEP: np.array(steps)[kept]}

@@ -10,6 +10,7 @@ from scipy import stats
 import analyses
 from analyses._channel_stats import outlying
 from analyses._energy_cells import KINDS, of_cell
+from analyses._energy_measure import _Table
 from analyses._energy_parts import judge, quantities
 from analyses._token_regions import CLASSES, FOREGROUND, coverage, frames
 from tests.planted_tokens import AT, MASSIVE, PlantedTokens
@@ -60,6 +61,38 @@ def test_a_massive_channel_is_found_and_left_out(massive):
     np.testing.assert_allclose(shares.sel(kind="masked"), 1 / 3, atol=0.03)
     assert data["maps_masked"].dims == data["maps"].dims
     assert float(data["maps_massive"].min()) > 50
+
+
+def test_outliers_that_turn_out_otherwise_are_read_again(tmp_path, monkeypatch):
+    """A channel so near the bound that it is an outlier of some samples, in some layers."""
+    planted = PlantedTokens(samples=8, steps=3, massive=5.03)
+    again: list[list[int]] = []
+    correct = _Table.correct
+    monkeypatch.setattr(
+        _Table,
+        "correct",
+        lambda table, sample, one: again.append(one.layer.values.tolist()) or correct(table, sample, one),
+    )
+    acts = planted.plant(tmp_path / "acts")
+    data = analyses.energy(acts).to_dataset().compute()
+    assert again
+    assert any(len(layers) < planted.layers for layers in again)
+    by_id = sorted(range(planted.samples), key=lambda position: planted.sample(position).id)
+    tokens = np.stack([planted.tokens(position, 0)[:, 0] for position in by_id]).astype(np.float64)
+    rms = np.sqrt((tokens**2).mean(axis=(0, 1, 3, 4, 5)))
+    absmax = np.abs(tokens).max(axis=(3, 4, 5)).mean(axis=(0, 1))  # [layer, channel]
+    outlier = outlying(*(xr.DataArray(one, dims=("layer", "channel")) for one in (rms, absmax))).to_numpy()
+    np.testing.assert_array_equal(data["outlier"], outlier)
+    assert 0 < outlier.sum() <= planted.layers
+    kept = np.where(outlier[:, None, None, None], 0, tokens)
+    for kind, part in {"raw": tokens, "masked": kept, "massive": tokens - kept}.items():
+        energy = np.linalg.norm(part, axis=-1)  # [sample, step, layer, F, y, x]
+        np.testing.assert_allclose(data["kind_energy"].sel(kind=kind), energy.mean(axis=(0, 1, 4, 5)), rtol=1e-5)
+        maps = data["maps" if kind == "raw" else f"maps_{kind}"]
+        np.testing.assert_allclose(maps, energy.mean(axis=0)[: maps.sizes["map_step"]], rtol=1e-5)
+    spread = np.linalg.norm(tokens, axis=-1).std(axis=0, ddof=1) / np.linalg.norm(tokens, axis=-1).mean(axis=0)
+    width = stats.t.ppf(0.975, 7) / np.sqrt(8)
+    assert data["maps"].attrs["typical_half_width"] == pytest.approx(np.median(spread) * width, rel=1e-4)
 
 
 def test_the_planted_foreground_layer_comes_back(massive):
