@@ -15,8 +15,8 @@ from store import ActivationStore, dims
 OUTLIER: Final = 10.0
 """A channel is an outlier if its root mean square over tokens, or its largest magnitude, exceeds the median channel's
 by this factor. Gaussian channels of equal scale never do, nor does a spectrum that falls by a factor of 10 in all."""
-PART: Final = 1 << 18
-"""Values that are worked on at once: a megabyte, which stays in the cache."""
+PART: Final = 1 << 17
+"""Values that are worked on at once: half a megabyte, which stays in the cache beside what is made of it."""
 _TOKENS: Final = (dims.FRAME, dims.Y, dims.X)
 
 
@@ -38,6 +38,11 @@ def outlying(rms: xr.DataArray, absmax: xr.DataArray) -> xr.DataArray:
     """Which channels are outliers, bool, axes as given; `channel` is one of them."""
     apart = [one > OUTLIER * one.median(dims.CHANNEL) for one in (rms, absmax)]
     return apart[0] | apart[1]
+
+
+def outlying_in(rms: NDArray[Any], absmax: NDArray[Any]) -> NDArray[np.bool_]:
+    """The same of one cell `[d]`, finite or not."""
+    return np.logical_or(*(one > OUTLIER * np.median(one) for one in (rms, absmax)))
 
 
 def needs(site: str) -> list[str]:
@@ -88,13 +93,18 @@ def of_sample(
         square = parts["mean"].astype(np.float64) ** 2 + parts["std"].astype(np.float64) ** 2
         found = xr.Dataset({"mean": parts["mean"], "square": square, "absmax": parts["absmax"]})
     found = found.mean(dims.RUN, dtype=np.float64, skipna=False).compute()
-    if not np.isfinite(found["square"]).all():
+    refuse(sample, found["square"])
+    order = (dims.STEP, dims.LAYER, dims.CHANNEL)
+    return found.assign(square=np.sqrt(found["square"])).rename(square="rms").transpose(*order)
+
+
+def refuse(sample: str, square: xr.DataArray) -> None:
+    """Raise NonFinite if a mean square of the sample's channels is NaN or infinite."""
+    if not np.isfinite(square).all():
         raise NonFinite(
             f"Channels of sample {sample} are NaN or infinite: the model overflowed there. Leave it out, e.g. with "
             f"where=\"sample_id <> '{sample}'\", or capture it again in another dtype."
         )
-    order = (dims.STEP, dims.LAYER, dims.CHANNEL)
-    return found.assign(square=np.sqrt(found["square"])).rename(square="rms").transpose(*order)
 
 
 def parts(tokens: NDArray[Any]) -> list[slice]:
@@ -104,27 +114,51 @@ def parts(tokens: NDArray[Any]) -> list[slice]:
 
 
 def _of_tokens(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean, mean square and largest magnitude of the channels of cells `[…, F, h, w, d]`: `[…, 3, d]`."""
+    """Statistics of the channels of cells `[…, F, h, w, d]`: `[…, 3, d]`, as `of_cell` says."""
     cells, channels = values.shape[:-4], values.shape[-1]
-    found = np.zeros((*cells, 3, channels))
+    found = np.empty((*cells, 3, channels))
     for cell in np.ndindex(cells):
-        tokens = values[cell].reshape(-1, channels)
-        for part in parts(tokens):
-            some = np.asarray(tokens[part], np.float32)
-            ones = np.full(len(some), 1 / len(tokens), np.float32)
-            found[cell][0] += ones @ some
-            found[cell][1] += ones @ np.square(some)
-            np.maximum(found[cell][2], np.maximum(some.max(axis=0), -some.min(axis=0)), out=found[cell][2])
+        found[cell] = of_cell(values[cell].reshape(-1, channels))
     return found
+
+
+def of_cell(tokens: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean, mean square and largest magnitude of the channels of the tokens `[n, d]` of one cell: `[3, d]`."""
+    found = np.zeros((3, tokens.shape[1]))
+    for part in parts(tokens):
+        some = np.asarray(tokens[part], np.float32)
+        ones = np.full(len(some), 1 / len(tokens), np.float32)
+        found[0] += ones @ some
+        found[1] += ones @ np.square(some)
+        np.maximum(found[2], np.maximum(some.max(axis=0), -some.min(axis=0)), out=found[2])
+    return found
+
+
+class Pool:
+    """Channels of each layer over samples, taken in one by one."""
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._square, self._absmax = xr.DataArray(0.0), xr.DataArray(0.0)
+
+    def add(self, rms: xr.DataArray, absmax: xr.DataArray) -> None:
+        """One sample's, as of `of_sample` `[step, layer, channel]`."""
+        self._n += 1
+        self._square = self._square + (rms**2).mean(dims.STEP)
+        self._absmax = self._absmax + absmax.mean(dims.STEP)
+
+    @property
+    def pooled(self) -> Pooled:
+        """Over the samples so far, of which there is one at least."""
+        return Pooled((self._square / self._n) ** 0.5, self._absmax / self._n)
 
 
 def pool(
     acts: ActivationStore, samples: Mapping[str, Sequence[str]], *, site: str, branch: str, reduction: str
 ) -> Pooled:
     """Channels of each layer over all samples and steps; one sample is read after the other."""
-    square, absmax = xr.DataArray(0.0), xr.DataArray(0.0)
+    found = Pool()
     for sample, runs in samples.items():
         one = of_sample(acts, sample, runs, site=site, branch=branch, reduction=reduction)
-        square = square + (one["rms"] ** 2).mean(dims.STEP) / len(samples)
-        absmax = absmax + one["absmax"].mean(dims.STEP) / len(samples)
-    return Pooled(square**0.5, absmax)
+        found.add(one["rms"], one["absmax"])
+    return found.pooled

@@ -43,38 +43,54 @@ def block_side(tokens: xr.DataArray) -> int:
 def small(tokens: xr.DataArray) -> xr.DataArray:
     """Energies of the kept steps `[…, map_step, layer, frame, y, x]`, float32, lazily."""
     kept = tokens.isel({dims.STEP: kept_steps(tokens.sizes[dims.STEP])})
-    side = block_side(tokens)
+    return in_blocks(kept, block_side(tokens)).rename({dims.STEP: MAP_STEP})
+
+
+def in_blocks(tokens: xr.DataArray, side: int) -> xr.DataArray:
+    """Energies `[…, y, x]` averaged in blocks of so many tokens a side, float32."""
     if side > 1:
-        kept = kept.coarsen({dims.Y: side, dims.X: side}, boundary="pad").mean()
-    return kept.astype(np.float32).rename({dims.STEP: MAP_STEP})
+        tokens = tokens.coarsen({dims.Y: side, dims.X: side}, boundary="pad").mean()
+    return tokens.astype(np.float32)
 
 
 class Maps:
-    """Maps of the first samples, and mean and spread over all (Welford's update)."""
+    """Maps of the first samples, and mean and spread over all (Welford's update), layer by layer."""
 
     def __init__(self) -> None:
         self.first: dict[str, xr.DataArray] = {}
-        self.n = 0
-        self.mean = xr.DataArray(np.float32(0))
+        self._n: xr.DataArray | int = 0
+        self._mean = xr.DataArray(np.float32(0))
         self._squares = xr.DataArray(np.float32(0))
 
-    def add(self, sample: str, maps: xr.DataArray) -> None:
-        """Take in one sample's maps `[kind, map_step, layer, frame, y, x]`."""
-        self.n += 1
-        if self.n <= MAP_SAMPLES:
+    def add(self, sample: str, maps: xr.DataArray, counted: xr.DataArray | None = None) -> None:
+        """Take in one sample's maps `[kind, map_step, layer, frame, y, x]`, of the layers that are `counted`."""
+        if sample not in self.first and len(self.first) < MAP_SAMPLES:
             self.first[sample] = maps.sel({KIND: "raw"}, drop=True)
-        off = maps - self.mean
-        self.mean = self.mean + off / self.n
-        self._squares = self._squares + off * (maps - self.mean)
+        off = maps - self._mean
+        if counted is None:
+            self._n = self._n + 1
+            self._mean = self._mean + off / self._n
+            self._squares = self._squares + off * (maps - self._mean)
+        else:
+            self._n = self._n + counted.astype(np.float32)
+            self._mean = self._mean + (off / np.maximum(self._n, 1)).where(counted, 0)
+            self._squares = self._squares + (off * (maps - self._mean)).where(counted, 0)
+
+    def keep(self, layers: xr.DataArray) -> None:
+        """Forget means and spreads of layers that are False here, bool `[layer]`."""
+        self._n, self._mean, self._squares = (
+            xr.DataArray(one).where(layers, 0) for one in (self._n, self._mean, self._squares)
+        )
 
     def arrays(self, *, side: int) -> dict[str, xr.DataArray]:
         """`maps`, `maps_<kind>` of other kinds and `sample_maps`, with what a caption needs."""
-        spread = (self._squares / (self.n - 1)) ** 0.5 if self.n > 1 else self.mean * np.nan
+        n = int(np.max(self._n))
+        spread = (self._squares / (n - 1)) ** 0.5 if n > 1 else self._mean * np.nan
         blocks = f", in blocks of {side} × {side} tokens" if side > 1 else ""
         found: dict[str, xr.DataArray] = {}
-        for kind in self.mean[KIND].to_numpy().tolist():
-            mean, off = (one.sel({KIND: kind}, drop=True) for one in (self.mean, spread))
-            attrs = described(mean, half_width(off, self.n), n=self.n, attrs={"units": UNITS[kind]})
+        for kind in self._mean[KIND].to_numpy().tolist():
+            mean, off = (one.sel({KIND: kind}, drop=True) for one in (self._mean, spread))
+            attrs = described(mean, half_width(off, n), n=n, attrs={"units": UNITS[kind]})
             words = f"{_WORDS[kind]}{blocks}, mean over samples"
             found["maps" if kind == "raw" else f"maps_{kind}"] = mean.assign_attrs({**attrs, "long_name": words})
         along = xr.Variable(MAP_SAMPLE, list(self.first))

@@ -62,6 +62,15 @@ def product(matrix: Matrix, right: Matrix) -> Matrix:
     return out
 
 
+def add_outer(matrix: Matrix, row: Matrix, factor: float) -> None:
+    """Add a factor times the outer product of a row `[n]` with itself to a symmetric matrix, of its upper triangle."""
+    n = _square(matrix)
+    _rows(row[None], matrix)
+    number = (ctypes.c_float if matrix.dtype.char == "f" else ctypes.c_double)(factor)
+    syr = _routine("syr", matrix.dtype.char)
+    syr(b"L", _int(n), ctypes.byref(number), _of(row), _int(1), _of(matrix), _int(n))
+
+
 def _square(matrix: Matrix) -> int:
     n = len(matrix)
     if matrix.shape != (n, n) or not matrix.flags.c_contiguous or matrix.dtype.char not in "fd":

@@ -22,7 +22,7 @@ of a task.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -170,9 +170,9 @@ def _judged(machine: _Dual | _Primal, design: Design) -> tuple[Columns, Floats]:
     told = np.empty((len(PENALTIES), len(design.tasks), design.edges[-1]), np.float32)
     for place in reversed(range(len(PENALTIES))):
         losses[:, place] = 0
-        for lacking, found in zip(sets, machine.fits(place, sets), strict=True):
-            for kind in kinds:
-                read = _read(found, kind, lacking)
+        fits = list(machine.fits(place, sets))
+        for kind in kinds:
+            for lacking, read in zip(sets, _read(fits, kind, sets), strict=True):
                 if len(lacking.folds) == 1:
                     told[place, kind.places[:, None], lacking.rows] = read.argmax(-1) if kind.is_class else read[..., 0]
                     continue
@@ -212,8 +212,9 @@ def _loss(read: Columns, truth: Floats, kind: _Kind) -> Columns:
     wanted = truth[:, kind.columns].swapaxes(0, 1)
     if not kind.is_class:
         return (read[..., 0] - wanted[..., 0]) ** 2
-    above = read - read.max(axis=-1, keepdims=True)
-    return np.log(np.exp(above).sum(axis=-1)) - np.where(wanted > 0, above, 0).sum(axis=-1)
+    scores = np.ascontiguousarray(np.moveaxis(read, -1, 0))  # few classes: sums along the last axis would be slow
+    above = scores - scores.max(axis=0)
+    return np.log(np.exp(above).sum(axis=0)) - np.where(np.moveaxis(wanted, -1, 0) > 0, above, 0).sum(axis=0)
 
 
 class _Dual:
@@ -229,6 +230,7 @@ class _Dual:
         self._targets = np.ascontiguousarray(design.targets.T)
         self._gram = features @ features.T
         self._coefficients: dict[int, Columns] = {}
+        self._room: dict[np.dtype[Any], Columns] = {}  # of the inverse: new memory for each penalty costs a tenth
 
     def fits(self, place: int, sets: Sequence[_Lacking]) -> Iterator[_Fit]:
         """Fits to each training set with one penalty; the intercept is not penalised."""
@@ -240,11 +242,10 @@ class _Dual:
         for lacking in sets:
             truth, own = (np.take(one, lacking.rows, axis=1) for one in (targets, coefficients))
             block = self._block(inverse, lacking.folds)
-            across = own - _lapack.product(block, truth)  # (M_RT y_T), since (M y)_R is that and M_RR y_R
             errors = own.copy()
             _lapack.factor(block)
             _lapack.solve(block, errors)
-            shared = explained - truth @ own.T - across @ errors.T
+            shared = explained - own @ errors.T  # y_T (M y)_T - y_T M_TR z, and M_RT y_T = (M y)_R - M_RR y_R
             told = truth.T - errors.T - lacking.counts / lacking.trained
             yield _Fit(told, lacking.squares - penalty * shared)
 
@@ -256,19 +257,28 @@ class _Dual:
         return self._features.T @ coefficients.T.astype(np.float32), cross
 
     def _invert(self, targets: Columns, penalty: float) -> tuple[Columns, Columns]:
-        """M, of which the upper triangle counts, and M y."""
-        inverse = self._gram.astype(targets.dtype)
+        """M, of which the upper triangle counts, until the next penalty; and M y."""
+        if targets.dtype not in self._room:
+            self._room[targets.dtype] = np.empty(self._gram.shape, targets.dtype)
+        inverse = self._room[targets.dtype]
+        inverse[:] = self._gram
         np.fill_diagonal(inverse, inverse.diagonal() + penalty)
         _lapack.factor(inverse)
         _lapack.invert(inverse)
         sums = _lapack.product(inverse, np.ones((1, len(inverse)), inverse.dtype))[0]
-        inverse -= np.multiply.outer(sums, sums / sums.sum())
+        _lapack.add_outer(inverse, sums, -1 / sums.sum())
         return inverse, _lapack.product(inverse, targets)
 
     def _block(self, inverse: Columns, folds: Sequence[int]) -> Columns:
-        """The rows and columns of some folds."""
-        parts = [slice(*self._edges[fold : fold + 2]) for fold in folds]
-        return np.ascontiguousarray(np.block([[inverse[a, b] for b in parts] for a in parts]))
+        """The rows and columns of some folds, of which the upper triangle counts."""
+        own = [slice(*self._edges[fold : fold + 2]) for fold in folds]
+        ends = np.cumsum([0, *(part.stop - part.start for part in own)]).tolist()
+        into = [slice(*pair) for pair in pairwise(ends)]
+        block = np.empty((ends[-1], ends[-1]), inverse.dtype)
+        for row, (source, target) in enumerate(zip(own, into, strict=True)):
+            for column in range(row, len(own)):
+                block[target, into[column]] = inverse[source, own[column]]
+        return block
 
 
 class _Primal:
@@ -307,34 +317,44 @@ class _Primal:
         return mean, found.T, right
 
 
-def _read(found: _Fit, kind: _Kind, lacking: _Lacking) -> Columns:
-    """What is read off the rows left out: discriminant scores of the classes `[t, m, k]`, or the number `[t, m, 1]`."""
-    own = found.predicted[:, kind.columns].swapaxes(0, 1)
+def _read(fits: Sequence[_Fit], kind: _Kind, sets: Sequence[_Lacking]) -> Iterator[Columns]:
+    """What is read off the rows left out, for each training set.
+
+    Discriminant scores of the classes `[t, m, k]`, or the number `[t, m, 1]`.
+    """
+    every = [found.predicted[:, kind.columns].swapaxes(0, 1) for found in fits]
     if not kind.is_class:
-        return own + (lacking.counts / lacking.trained)[kind.columns][:, None]
-    slopes, offsets = _discriminants(found.cross, kind, lacking)
-    return own @ slopes + offsets[:, None]
+        for own, lacking in zip(every, sets, strict=True):
+            yield own + (lacking.counts / lacking.trained)[kind.columns][:, None]
+        return
+    all_slopes, all_offsets = _discriminants(np.stack([found.cross for found in fits]), kind, sets)
+    for own, slopes, offsets in zip(every, all_slopes, all_offsets, strict=True):
+        yield own @ slopes + offsets[:, None]
 
 
-def _discriminants(every: Columns, kind: _Kind, lacking: _Lacking) -> tuple[Columns, Columns]:
-    """Discriminant scores of the classes as linear functions of fitted values: slopes `[t, k, k]`, offsets `[t, k]`.
+def _discriminants(every: Columns, kind: _Kind, sets: Sequence[_Lacking]) -> tuple[Columns, Columns]:
+    """Discriminant scores of the classes as linear functions of fitted values, for all s training sets at once.
 
     With S the targets times their fitted values and N the classes' counts, the classes' means lie at N⁻¹S in the space
     of fitted values, and the penalised covariance within classes is there (S - S N⁻¹ S)/n.
+
+    Returns:
+        Slopes `[s, t, k, k]` and offsets `[s, t, k]`, from S of all columns `[s, c, c]`.
     """
-    counts = lacking.counts[kind.columns]
-    cross = every[kind.columns[:, :, None], kind.columns[:, None, :]]
+    counts = np.stack([one.counts for one in sets])[:, kind.columns]
+    trained = np.array([one.trained for one in sets])[:, None, None]
+    cross = every[:, kind.columns[:, :, None], kind.columns[:, None, :]]
     # A row's classes add up to 1, so the rows and columns of S add up to 0; what rounding left there is taken out, for
     # it would be inverted below.
-    cross = cross - cross.mean(axis=1, keepdims=True)
     cross = cross - cross.mean(axis=2, keepdims=True)
-    cross = (cross + cross.swapaxes(1, 2)) / 2
-    means = cross / np.maximum(counts, 1)[:, :, None]
-    within = (cross - cross @ means) / lacking.trained
-    slopes = np.linalg.pinv(within, rcond=1e-5, hermitian=True) @ means.swapaxes(1, 2)
+    cross = cross - cross.mean(axis=3, keepdims=True)
+    cross = (cross + cross.swapaxes(2, 3)) / 2
+    means = cross / np.maximum(counts, 1)[..., None]
+    within = (cross - cross @ means) / trained[..., None]
+    slopes = np.linalg.pinv(within, rcond=1e-5, hermitian=True) @ means.swapaxes(2, 3)
     with np.errstate(divide="ignore"):  # a class that is not in the training set is never told
-        prior = np.log(counts / lacking.trained)
-    return slopes, prior - np.einsum("tkj,tjk->tk", means, slopes) / 2
+        prior = np.log(counts / trained)
+    return slopes, prior - np.einsum("stkj,stjk->stk", means, slopes) / 2
 
 
 def _weights(machine: _Dual | _Primal, design: Design, wanted: Sequence[Task], places: Sequence[int]) -> Columns:
@@ -349,7 +369,7 @@ def _weights(machine: _Dual | _Primal, design: Design, wanted: Sequence[Task], p
         own = weights[:, task.columns]
         if task.is_class:
             (kind,) = _kinds([task])
-            slopes, _ = _discriminants(cross, kind, whole)
-            own = own @ slopes[0]
+            slopes, _ = _discriminants(cross[None], kind, [whole])
+            own = own @ slopes[0, 0]
         out[task.columns] = own.T
     return out

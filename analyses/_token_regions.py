@@ -91,7 +91,7 @@ def regions(grid: tuple[int, int, int], own: Mask | None, other: Mask | None) ->
 def means(tokens: xr.DataArray, weights: xr.DataArray) -> xr.DataArray:
     """Weighted mean of the tokens of each part in each frame, lazily: `[…, frame, region]`, NaN for an empty part."""
     found = xr.apply_ufunc(
-        _weighted,
+        weighted,
         tokens,
         weights,
         input_core_dims=[[dims.FRAME, dims.Y, dims.X], [REGION, dims.FRAME, dims.Y, dims.X]],
@@ -103,7 +103,8 @@ def means(tokens: xr.DataArray, weights: xr.DataArray) -> xr.DataArray:
     return found.assign_coords({REGION: weights[REGION]})
 
 
-def _weighted(tokens: NDArray[Any], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+def weighted(tokens: NDArray[Any], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same of arrays: of tokens `[…, F, h, w]` and weights `[region, F, h, w]`, `[…, F, region]`."""
     flat = tokens.reshape(*tokens.shape[:-2], -1)
     found = np.empty((*flat.shape[:-1], len(weights)), np.float32)
     total = weights.sum(axis=(-2, -1))

@@ -7,24 +7,27 @@ captured, it stands beside three others: without those channels, of them alone, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import numpy as np
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
 from analyses import _channel_stats
-from analyses._energy_kinds import KIND, KINDS, kinds_of
-from analyses._energy_maps import MAP_CELLS, MAP_SAMPLE, MAP_SAMPLES, MAP_STEP, MAP_STEPS, Maps, block_side, small
-from analyses._energy_parts import Layers, judge, quantities
+from analyses._energy_kinds import KIND, KINDS, raw
+from analyses._energy_maps import MAP_CELLS, MAP_SAMPLE, MAP_SAMPLES, MAP_STEP, MAP_STEPS
+from analyses._energy_measure import measure, measure_whole
+from analyses._energy_parts import Layers, judge
+from analyses._energy_whole import Asked, whole
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, select
-from analyses._stats import SAMPLE, Peak, find_peak, over_samples
+from analyses._stats import SAMPLE, Peak, find_peak
 from analyses._steps import switches, with_steps
-from analyses._token_regions import Mask, masks, means, regions
+from analyses._token_regions import Mask, masks
 from analyses._words import counts, finite, percent, some, triple, with_interval
-from analyses.errors import NonFinite, NoRuns, UnknownOption
+from analyses.errors import NoRuns, UnknownOption
 from store import ActivationStore, Json, StepInfo, dims
 
 __all__ = ["MAP_CELLS", "MAP_SAMPLE", "MAP_SAMPLES", "MAP_STEP", "MAP_STEPS", "energy", "measure"]
@@ -32,7 +35,6 @@ __all__ = ["MAP_CELLS", "MAP_SAMPLE", "MAP_SAMPLES", "MAP_STEP", "MAP_STEPS", "e
 VERSION: Final = 2
 SWITCH_REACH: Final = 1
 """A peak this many steps or fewer from a switch of experts coincides with it."""
-_RAW: Final = "raw L2 norm over channels"
 
 
 @register
@@ -83,13 +85,9 @@ def energy(
 
     def compute() -> Found:
         told = _kinds(arrays_of_all(acts, chosen.run_ids), site, kinds)
-        samples, outlier = _tokens(acts, chosen, site=site, branch=branch, kinds=told)
-        first = next(iter(samples.values()))
-        grid = (first.sizes[dims.FRAME], first.sizes[dims.Y], first.sizes[dims.X])
-        data, by_step = measure(samples, masks(acts, list(samples), grid))
-        if outlier is not None:
-            words = "1 where a channel is an outlier, which masked energy leaves out"
-            data["outlier"] = outlier.astype(np.int8).assign_attrs(long_name=words, units="1 = yes")
+        # Parts of a cell are small: a thread of BLAS for each of dask's is faster than all threads on one.
+        with threadpool_limits(1, user_api="blas"):
+            data, by_step = _measured(acts, chosen, site=site, branch=branch, kinds=told)
         return _found(data, by_step, chosen, steps=acts.run(chosen.run_ids[0]).steps, name=f"{site} ({branch})")
 
     return once(
@@ -118,114 +116,39 @@ def _kinds(held: set[str], site: str, asked: Sequence[str] | None) -> tuple[str,
     return found
 
 
-def _tokens(
+def _measured(
     acts: ActivationStore, chosen: Selection, *, site: str, branch: str, kinds: tuple[str, ...]
-) -> tuple[dict[str, xr.DataArray], xr.DataArray | None]:
-    """Energies of each sample, lazily, and the channels that masked energy leaves out, if any is asked."""
+) -> tuple[xr.Dataset, xr.DataArray]:
+    """The numbers, and the raw step profile of each sample."""
     groups = chosen.by_sample()
     held = arrays_of_all(acts, chosen.run_ids)
-    outlier: xr.DataArray | None = None
-    if len(kinds) > 1 or f"{site}/energy" not in held:
-        reduction = _channel_stats.source(held, site)
-        outlier = _channel_stats.pool(acts, groups, site=site, branch=branch, reduction=reduction).outlier
-    found = {
-        sample: kinds_of(acts, runs, site=site, branch=branch, kinds=kinds, outlier=outlier)
-        for sample, runs in groups.items()
-    }
-    return found, outlier
-
-
-def measure(
-    samples: Mapping[str, xr.DataArray], foregrounds: Mapping[str, Mask] | None = None
-) -> tuple[xr.Dataset, xr.DataArray]:
-    """The numbers, from the tokens.
-
-    Args:
-        samples: The runs of each sample, `[(kind, )run, step, layer, frame, y, x]`, lazy or not; without kinds they are
-            raw. One sample is read after the other, a few chunks at a time; what stays is a profile for each sample and
-            the sums of the maps.
-        foregrounds: Of samples that have one.
-
-    Returns:
-        The quantities that `energy` lists, and the raw step profile of each sample `[sample, step]`.
-
-    Raises:
-        NonFinite: if an energy is NaN or infinite.
-    """
-    every, known = list(samples), foregrounds or {}
-    others = dict(zip(known, [*list(known)[1:], *list(known)[:1]], strict=True)) if len(known) > 1 else {}
-    read: list[xr.Dataset] = []
-    maps = Maps()
-    for sample, tokens in samples.items():
-        told = tokens if KIND in tokens.dims else tokens.expand_dims({KIND: ["raw"]})
-        grid = (told.sizes[dims.FRAME], told.sizes[dims.Y], told.sizes[dims.X])
-        other = known[others[sample]] if sample in others else None
-        one = _one_sample(sample, told, regions(grid, known.get(sample), other))
-        maps.add(sample, one["maps"])
-        read.append(one.drop_vars("maps"))
-    along = xr.Variable(SAMPLE, every)
-    table = xr.concat(read, dim=along, coords="minimal", compat="override", join="exact")
-    raw = table["profile"].sel({KIND: "raw"}, drop=True)
-    arrays = {
-        **_of_raw(raw),
-        **quantities(table["parts"]),
-        **maps.arrays(side=block_side(next(iter(samples.values())))),
-    }
-    if table.sizes[KIND] > 1:
-        arrays |= _by_kind(table["profile"])
-    return xr.Dataset(arrays), raw.mean((dims.LAYER, dims.FRAME))
-
-
-def _of_raw(profile: xr.DataArray) -> dict[str, xr.DataArray]:
-    """From `[sample, step, layer, frame]`."""
-    share = _first_frame_share(profile)
-    by_step = profile.mean((dims.LAYER, dims.FRAME))
-    return {
-        **over_samples("energy", _named(profile.mean(dims.STEP), f"{_RAW}, mean over steps and tokens")),
-        **over_samples("energy_by_step", _named(profile.mean(dims.FRAME), f"{_RAW}, mean over frames and tokens")),
-        **over_samples("step_profile", _named(by_step, f"{_RAW}, mean over layers, frames and tokens")),
-        **over_samples("first_frame_share", share, bounds=(0, 1)),
-        **over_samples("mean_first_frame_share", share.mean(dims.LAYER, keep_attrs=True), bounds=(0, 1)),
-    }
-
-
-def _by_kind(profile: xr.DataArray) -> dict[str, xr.DataArray]:
-    """From `[sample, kind, step, layer, frame]`."""
-    named = _named(profile.mean(dims.STEP), "energy of each kind, mean over steps and tokens")
-    return {
-        **over_samples("kind_energy", named.assign_attrs(units="as its kind")),
-        **over_samples("kind_first_frame_share", _first_frame_share(profile), bounds=(0, 1)),
-    }
-
-
-def _one_sample(sample: str, tokens: xr.DataArray, weights: xr.DataArray) -> xr.Dataset:
-    """One sample's mean over its runs, in memory: its profile, its maps and its parts."""
-    bare = tokens.reset_coords(drop=True).mean(dims.RUN, skipna=False)
-    one = xr.Dataset(
-        {
-            "profile": bare.mean((dims.Y, dims.X), dtype=np.float64, skipna=False),
-            "maps": small(bare),
-            "parts": means(bare, weights).astype(np.float64),
-        }
-    ).compute()
-    if not np.isfinite(one["profile"]).all():
-        raise NonFinite(
-            f"Energies of sample {sample} are NaN or infinite: the model overflowed there. Leave it out, e.g. with "
-            f"where=\"sample_id <> '{sample}'\", or capture it again in another dtype."
-        )
-    return one
-
-
-def _named(array: xr.DataArray, long_name: str) -> xr.DataArray:
-    return array.drop_attrs().assign_attrs(long_name=long_name, units="activation")
-
-
-def _first_frame_share(profile: xr.DataArray) -> xr.DataArray:
-    total = profile.sum(dims.FRAME)
-    share = (profile.isel(frame=0, drop=True) / total.where(total > 0)).mean(dims.STEP, skipna=True)
-    return share.drop_attrs().assign_attrs(
-        long_name="share of the energy in the first frame, mean over steps", units="1"
+    if len(kinds) == 1 and f"{site}/energy" in held:
+        lazily = {sample: raw(acts, runs, site=site, branch=branch) for sample, runs in groups.items()}
+        return measure(lazily, _foregrounds(acts, lazily, next(iter(lazily.values()))))
+    reduction = _channel_stats.source(held, site)
+    known = (
+        None  # told by the tokens that are read anyway
+        if reduction == "full"
+        else _channel_stats.pool(acts, groups, site=site, branch=branch, reduction=reduction).outlier
     )
+    asked = Asked(site, branch, kinds)
+
+    def read(
+        sample: str, weights: xr.DataArray, *, outlier: xr.DataArray | None, layers: Sequence[int] | None = None
+    ) -> xr.Dataset:
+        return whole(acts, groups[sample], asked, weights, outlier=outlier, layers=layers)
+
+    like = acts.load(site, "full", runs=chosen.run_ids[:1], branch=branch)
+    foregrounds = _foregrounds(acts, groups, like)
+    data, by_step, outlier = measure_whole(list(groups), read, foregrounds, like=like, outlier=known)
+    words = "1 where a channel is an outlier, which masked energy leaves out"
+    data["outlier"] = outlier.astype(np.int8).assign_attrs(long_name=words, units="1 = yes")
+    return data, by_step
+
+
+def _foregrounds(acts: ActivationStore, samples: Collection[str], like: xr.DataArray) -> dict[str, Mask]:
+    """Of the samples that have one, on the grid of these tokens."""
+    return masks(acts, list(samples), (like.sizes[dims.FRAME], like.sizes[dims.Y], like.sizes[dims.X]))
 
 
 def _found(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # readers' libraries: a node that only writes need not have t
     import duckdb
     import polars as pl
     import xarray as xr
+    from numpy.typing import NDArray
 
     from store.index import Index
     from store.loading import Part
@@ -76,6 +77,7 @@ class Asking:
         by: str | Sequence[str] = (),
         ragged: Ragged = "refuse",
         lazy: bool = True,
+        out: NDArray[Any] | None = None,
     ) -> xr.DataArray:
         """One array of several runs, stacked, read when it is computed.
 
@@ -97,6 +99,8 @@ class Asking:
             ragged: Where the runs' labels differ, `refuse` raises and `pad` gives all labels that any run has, with
                 NaN (whole numbers become floats) where a run has no value.
             lazy: False reads now, with many threads and without dask: the quickest for what fits into memory.
+            out: With `lazy=False`, where the values go: C-contiguous, as many as are read, of any shape, cast to its
+                dtype. One that is used for many reads spares new memory, which costs more than reading into it.
 
         Returns:
             A dask-backed array `[run, step, branch, layer, frame, y, x, channel]`, as far as the array has
@@ -111,6 +115,7 @@ class Asking:
             RaggedRuns: the runs' axes differ, or their labels do and `ragged` is `refuse`.
             DamagedArray: a file is missing or has another size than the manifest says.
             QueryError: `where` is wrong, or `by` names no column, or one that is a coordinate of the array already.
+            ValueError: `out` does not fit.
         """
         from store import stacking
         from store.selection import is_label
@@ -120,7 +125,9 @@ class Asking:
         chosen = self._chosen(where, params, runs, by)
         parts = self._parts(site, reduction, chosen, selectors, named=runs is not None)
         scalars = [axis for axis, selector in selectors.items() if is_label(selector)]
-        array = stacking.stack(parts, site=site, reduction=reduction, scalars=scalars, ragged=ragged, lazily=lazy)
+        array = stacking.stack(
+            parts, site=site, reduction=reduction, scalars=scalars, ragged=ragged, lazily=lazy, out=out
+        )
         return self._labelled(array, by) if by else array
 
     def tokens(

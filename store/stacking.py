@@ -57,6 +57,7 @@ def stack(
     scalars: Collection[str],
     ragged: Ragged = "refuse",
     lazily: bool = True,
+    out: NDArray[Any] | None = None,
 ) -> xr.DataArray:
     """The parts as one DataArray; one dask chunk is one file, or some frames of it.
 
@@ -67,19 +68,22 @@ def stack(
         scalars: Axes of which one label was asked: they become scalar coordinates.
         ragged: See `Ragged`.
         lazily: Whether values are read when they are computed; else they are read now.
+        out: Where they go if they are read now; see `read`.
 
     Raises:
         RaggedRuns: their axes differ, or their labels do and `ragged` is `refuse`.
     """
     if ragged not in ("refuse", "pad"):
         raise ValueError(f"ragged is 'refuse' or 'pad', not {ragged!r}")
+    if lazily and out is not None:
+        raise ValueError("values are read into `out` now: say lazy=False")
     if len(parts) > 1:  # one is alike whatever its labels are
         if ragged == "pad":
             parts = _padded(parts, f"{site}/{reduction}")
         else:
             _check_alike(parts, f"{site}/{reduction}")
     runs, first = LazyRuns(parts), parts[0]
-    values = _lazy(runs, f"{site}-{reduction}") if lazily else read(runs)
+    values = _lazy(runs, f"{site}-{reduction}") if lazily else read(runs, out)
     names = (dims.RUN, *first.meta.dims)
     names, values = stacked_labels.without(scalars, names, values)
     return xr.DataArray(
@@ -98,16 +102,32 @@ def _lazy(runs: LazyRuns, name: str) -> dask.array.Array:
     return dask.array.from_array(cast(Any, runs), chunks=cast(Any, chunks), name=f"{name}-{token}", meta=meta)
 
 
-def read(runs: LazyRuns) -> NDArray[Any]:
-    """All values at once, on many threads, without a graph."""
-    out = np.empty(runs.shape, runs.dtype)
-    steps = [step for part, values in zip(runs.parts, out, strict=True) for step in part.work(values)]
+def read(runs: LazyRuns, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """All values at once, on many threads, without a graph.
+
+    Args:
+        runs: What is read.
+        out: Where it goes, C-contiguous and of as many values; new memory if there is none.
+
+    Raises:
+        ValueError: `out` does not fit.
+    """
+    values = np.empty(runs.shape, runs.dtype) if out is None else _shaped(out, runs.shape)
+    steps = [step for part, own in zip(runs.parts, values, strict=True) for step in part.work(own)]
     if len(steps) == 1:
         steps[0]()
     else:
         for _ in threads.readers().map(_call, steps):
             pass
-    return out
+    return values
+
+
+def _shaped(out: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if out.size != int(np.prod(shape)) or not out.flags.c_contiguous or out.dtype.kind != "f":
+        raise ValueError(
+            f"`out` must be {int(np.prod(shape))} contiguous floats for values {shape}, not {out.dtype} {out.shape}"
+        )
+    return out.reshape(shape)
 
 
 def _call(step: Callable[[], None]) -> None:

@@ -9,7 +9,8 @@ from scipy import stats
 
 import analyses
 from analyses._channel_stats import outlying
-from analyses._energy_kinds import KINDS, energies
+from analyses._energy_cells import KINDS, of_cell
+from analyses._energy_measure import _Table
 from analyses._energy_parts import judge, quantities
 from analyses._token_regions import CLASSES, FOREGROUND, coverage, frames
 from tests.planted_tokens import AT, MASSIVE, PlantedTokens
@@ -29,8 +30,12 @@ def test_kinds_agree_with_numpy():
     tokens[..., 4] = 8.0  # does not vary
     outlier = np.zeros((2, 7), bool)
     outlier[1, 2] = True
-    found = energies(tokens, outlier, kinds=KINDS)
-    raw, masked, massive, standardised = found.transpose(1, 0, 2, 3, 4).astype(np.float64)
+    cells = [of_cell(one.reshape(-1, 7).copy(), out, KINDS) for one, out in zip(tokens, outlier, strict=True)]
+    found = np.stack([one.energy.reshape(4, 3, 4, 5) for one in cells], axis=1)
+    raw, masked, massive, standardised = found.astype(np.float64)
+    for cell, one in zip(cells, tokens.astype(np.float64), strict=True):
+        np.testing.assert_allclose(cell.square, (one**2).mean(axis=(0, 1, 2)), rtol=1e-5)
+        np.testing.assert_array_equal(cell.absmax, np.abs(one).max(axis=(0, 1, 2)))
     np.testing.assert_allclose(raw, np.linalg.norm(tokens, axis=-1), rtol=1e-5)
     np.testing.assert_allclose(masked[0], raw[0], rtol=1e-6)
     np.testing.assert_allclose(masked[1], np.linalg.norm(np.delete(tokens[1], 2, axis=-1), axis=-1), rtol=1e-5)
@@ -39,7 +44,7 @@ def test_kinds_agree_with_numpy():
     varying = np.delete(tokens, 4, axis=-1).astype(np.float64)
     z = (varying - varying.mean(axis=(1, 2, 3), keepdims=True)) / varying.std(axis=(1, 2, 3), keepdims=True)
     np.testing.assert_allclose(standardised, np.sqrt((z**2).mean(axis=-1)), rtol=1e-4)
-    assert energies(tokens, outlier, kinds=["raw", "masked"]).shape == (2, 2, 3, 4, 5)
+    assert of_cell(tokens[0].reshape(-1, 7).copy(), outlier[0], ["raw", "masked"]).energy.shape == (2, 60)
 
 
 def test_a_massive_channel_is_found_and_left_out(massive):
@@ -56,6 +61,38 @@ def test_a_massive_channel_is_found_and_left_out(massive):
     np.testing.assert_allclose(shares.sel(kind="masked"), 1 / 3, atol=0.03)
     assert data["maps_masked"].dims == data["maps"].dims
     assert float(data["maps_massive"].min()) > 50
+
+
+def test_outliers_that_turn_out_otherwise_are_read_again(tmp_path, monkeypatch):
+    """A channel so near the bound that it is an outlier of some samples, in some layers."""
+    planted = PlantedTokens(samples=8, steps=3, massive=5.03)
+    again: list[list[int]] = []
+    correct = _Table.correct
+    monkeypatch.setattr(
+        _Table,
+        "correct",
+        lambda table, sample, one: again.append(one.layer.values.tolist()) or correct(table, sample, one),
+    )
+    acts = planted.plant(tmp_path / "acts")
+    data = analyses.energy(acts).to_dataset().compute()
+    assert again
+    assert any(len(layers) < planted.layers for layers in again)
+    by_id = sorted(range(planted.samples), key=lambda position: planted.sample(position).id)
+    tokens = np.stack([planted.tokens(position, 0)[:, 0] for position in by_id]).astype(np.float64)
+    rms = np.sqrt((tokens**2).mean(axis=(0, 1, 3, 4, 5)))
+    absmax = np.abs(tokens).max(axis=(3, 4, 5)).mean(axis=(0, 1))  # [layer, channel]
+    outlier = outlying(*(xr.DataArray(one, dims=("layer", "channel")) for one in (rms, absmax))).to_numpy()
+    np.testing.assert_array_equal(data["outlier"], outlier)
+    assert 0 < outlier.sum() <= planted.layers
+    kept = np.where(outlier[:, None, None, None], 0, tokens)
+    for kind, part in {"raw": tokens, "masked": kept, "massive": tokens - kept}.items():
+        energy = np.linalg.norm(part, axis=-1)  # [sample, step, layer, F, y, x]
+        np.testing.assert_allclose(data["kind_energy"].sel(kind=kind), energy.mean(axis=(0, 1, 4, 5)), rtol=1e-5)
+        maps = data["maps" if kind == "raw" else f"maps_{kind}"]
+        np.testing.assert_allclose(maps, energy.mean(axis=0)[: maps.sizes["map_step"]], rtol=1e-5)
+    spread = np.linalg.norm(tokens, axis=-1).std(axis=0, ddof=1) / np.linalg.norm(tokens, axis=-1).mean(axis=0)
+    width = stats.t.ppf(0.975, 7) / np.sqrt(8)
+    assert data["maps"].attrs["typical_half_width"] == pytest.approx(np.median(spread) * width, rel=1e-4)
 
 
 def test_the_planted_foreground_layer_comes_back(massive):

@@ -26,6 +26,10 @@ def test_it_solves_and_inverts(n, dtype):
     np.testing.assert_allclose(np.triu(factored), np.triu(np.linalg.inv(matrix.astype(float))), **close)
     lower_is_not_read = np.triu(matrix) + np.tril(np.full_like(matrix, np.nan), -1)
     np.testing.assert_allclose(_lapack.product(lower_is_not_read, right), right @ matrix, **close)
+    _lapack.add_outer(lower_is_not_read, right[0], -0.5)
+    expected = matrix - np.outer(right[0], right[0]) / 2
+    np.testing.assert_allclose(np.triu(lower_is_not_read), np.triu(expected), **close)
+    assert np.isnan(lower_is_not_read[np.tril_indices(n, -1)]).all()
 
 
 def test_what_is_not_positive_definite_is_said():

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import store
 from store import files
@@ -142,6 +143,22 @@ def test_named_runs_keep_their_order_beside_their_columns(acts, four):
     array = load(acts, runs=wanted, by="family", layer=1, lazy=False)
     assert array.run.values.tolist() == wanted
     assert array.family.values.tolist() == ["", "detour", "detour", "maze", "maze"]
+
+
+def test_values_go_where_they_are_wanted(acts, two):
+    told = load(acts, runs=two, lazy=False)
+    for dtype in (np.float32, np.float64):
+        out = np.full(told.size, np.nan, dtype)
+        found = load(acts, runs=two, lazy=False, out=out)
+        assert np.shares_memory(found.values, out)
+        xr.testing.assert_equal(found, told)
+    one = load(acts, runs=two[:1], layer=1, lazy=False, out=out[: told[0].sel(layer=1).size])
+    np.testing.assert_array_equal(one.values[0], told[0].sel(layer=1).values)
+    for wrong in (out[1:], np.empty(told.size, np.int64), np.empty(2 * told.size)[::2]):
+        with pytest.raises(ValueError, match=r"`out` must be \d+ contiguous floats"):
+            load(acts, runs=two, lazy=False, out=wrong)
+    with pytest.raises(ValueError, match="lazy=False"):
+        load(acts, runs=two, out=out)
 
 
 def test_columns_keep_their_kind_and_say_what_is_missing(acts, four):
