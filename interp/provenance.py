@@ -18,14 +18,14 @@ PACKAGES = ("stepscope", "torch", "diffusers", "transformers", "nnsight", "numpy
 def take(device: torch.device) -> Provenance:
     """The provenance of a run that starts now on `device`."""
     driver = _driver() if device.type == "cuda" else ""
-    return take_provenance(PACKAGES, device=_device_name(device), driver=driver, threads=torch.get_num_threads())
+    return take_provenance(PACKAGES, device=device_name(device), driver=driver, threads=torch.get_num_threads())
 
 
 @cache
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """The GPU's name, or the CPU's; empty where the system does not tell."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.getdevice_name(device)
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -98,7 +98,8 @@ back scores {back:.3f} on average and {back_min:.3f} at worst.
 
 ## Cost
 
-On {threads} CPU threads in float32: {sample_seconds:.1f} s a video ({steps} steps, guidance on, {frames} frames),
+On {threads} threads of a CPU ({processor}) in float32:
+{sample_seconds:.1f} s a video ({steps} steps, guidance on, {frames} frames),
 {few_step_seconds}{encode_seconds:.2f} s to encode and {decode_seconds:.2f} s to decode
 one.
 
@@ -221,7 +222,7 @@ def render(config: Config) -> str:
             ["family", "mean absolute error", "PSNR, dB", "score", "smallest score"],
             [[name, *(f"{each[key]:.{digits}f}" for key, digits in _LOST)] for name, each in back["families"].items()],
         ),
-        **{name: cpu[name] for name in ("threads", "sample_seconds", "encode_seconds", "decode_seconds")},
+        **{name: cpu[name] for name in ("threads", "processor", "sample_seconds", "encode_seconds", "decode_seconds")},
         few_step_seconds=f"{cpu['few_step_seconds']:.1f} s with the few-step LoRA, " if family.variants else "",
         device=measured["device"],
         devices=measured["devices"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import torch
 from safetensors import safe_open
 
 from interp.memory import keep_pages
+from interp.onednn import by_onednn
+from interp.provenance import device_name
 from training import data, families, few_step, lora, model, scoring
 from training.config import Config
 from training.sampling import sample
@@ -28,7 +31,7 @@ class TooBig(ValueError):
 
 
 def measure(config: Config) -> dict[str, Any]:
-    """Time sampling, encoding and decoding on two CPU threads; writes `cpu.json`.
+    """Time sampling, encoding and decoding on two CPU threads, set up as by `interp.load`; writes `cpu.json`.
 
     Raises:
         TooBig: if the folder has more than `LIMIT` bytes.
@@ -45,6 +48,7 @@ def measure(config: Config) -> dict[str, Any]:
     family = families.named(config.model)
     pipe = family.pipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
+    by_onednn(pipe)
     settings = model.settings(config)
     cell = Cell(config.families[0], "in_domain", "easy", 0, 1)
     pictures, prompts = scoring.questions(cell)
@@ -56,6 +60,7 @@ def measure(config: Config) -> dict[str, Any]:
 
     result: dict[str, Any] = {
         "threads": THREADS,
+        "processor": device_name(torch.device("cpu")) or platform.machine(),
         "sample_seconds": _median(run(settings["steps"], settings["guidance"]), repeats=3),
         "encode_seconds": _median(lambda: data.encode(pipe.vae, pixels)),
         "decode_seconds": _median(lambda: data.decode(pipe.vae, latents)),
