@@ -9,6 +9,7 @@ Shapes: k answers, F frames, H×W pixels.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -139,14 +140,18 @@ class Candidates:
             float64 `[64, k]`, the unshifted one first. Rows and columns beyond the last whole eighth are cut, and the
             fade is not fitted again, so the first row can differ a little from `mixture`.
         """
-        cells = self._cells(change[None])[0]
-        columns = self._cells(self._spread())
-        axes = (1, 3)
-        product = np.asarray(fft.fft2(cells, axes=axes))[None] * np.conj(np.asarray(fft.fft2(columns, axes=(2, 4))))
-        found = np.asarray(fft.ifft2(product.sum(axis=(1, 3, 5, 6)), axes=(1, 2)))
-        targets = np.real(found).reshape(len(columns), -1)
-        gram = _gram(columns.reshape(len(columns), -1))
+        spectrum, gram = self._anywhere
+        cells = np.asarray(fft.fft2(self._cells(change[None])[0], axes=(1, 3)))
+        found = np.asarray(fft.ifft2((cells[None] * spectrum).sum(axis=(1, 3, 5, 6)), axes=(1, 2)))
+        targets = np.real(found).reshape(len(gram), -1)
         return np.stack([non_negative(gram, target.astype(np.float64)) for target in targets.T])
+
+    @cached_property
+    def _anywhere(self) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
+        """What all shifts of a change are held against: conjugate spectrum of the columns, and their inner products."""
+        columns = self._cells(self._spread())
+        spectrum = np.conj(np.asarray(fft.fft2(columns, axes=(2, 4))))
+        return spectrum, _gram(columns.reshape(len(columns), -1))
 
     def _spread(self) -> NDArray[np.float32]:
         """The columns as videos, `[k, F, H, W, 3]`."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+import store
 from analyses._components import Parts, components
-from analyses._evidence import SHIFTS, SHOWN, Candidates, effective_number, second_largest, shared_overlap
+from analyses._evidence import SHOWN, Candidates, effective_number, second_largest, shared_overlap
 from analyses._places import overlaps, pooled
 from analyses.errors import BadTruth, MixedRuns, NonFinite
 from store import ActivationStore, Sample, dims
+from store.places import Location
 
 ALPHA: Final = 0.05
 """Level of the claim that a sample shows two candidates."""
@@ -87,14 +89,14 @@ class Explored(NamedTuple):
         return self.masks is not None and float(self.masks.second()[:, -1].mean()) < SHOWN
 
 
-def explored(acts: ActivationStore, sample_id: str, runs: list[str], *, pixels: bool) -> Explored:
-    """What the runs of one sample hold.
+def explored(path: Location, sample_id: str, runs: list[str], *, pixels: bool) -> Explored:
+    """What the runs of one sample hold; each x̂0 is read once.
 
     Two candidates count as shown if the largest evidence of the second over steps, averaged over the sample's runs, is
     at least `SHOWN`, and if the same number is as large at no more than `ALPHA` of the shifts of `Candidates.shifted`.
 
     Args:
-        acts: The store.
+        path: Of the store, which a process of its own may open.
         sample_id: Its id.
         runs: Its runs, which kept x̂0 at the same steps.
         pixels: Whether to read `x0_hat/pixels`; else `x0_hat/full`, without evidence of the valid answers.
@@ -104,17 +106,18 @@ def explored(acts: ActivationStore, sample_id: str, runs: list[str], *, pixels: 
         MixedRuns: if the runs kept x̂0 at different steps.
         NonFinite: if a latent x̂0 holds NaN or infinity.
     """
+    acts = store.open(path)
     sample = acts.sample(sample_id)
     candidates = candidates_of(sample) if pixels else None
+    seen = [_of_pixels(acts, run, sample, candidates) if pixels else _of_latents(acts, run) for run in runs]
+    if len({one.changes.shape for one in seen}) > 1:
+        raise MixedRuns(f"The runs of sample {sample_id} kept x̂0 at different steps or sizes; choose with where=.")
     evidence, chance = None, 1.0
     if candidates is not None:
-        evidence = np.array([[candidates.mixture(x0).evidence for x0 in _videos(acts, run)] for run in runs])
+        evidence = np.array([one.evidence for one in seen])
         if second_largest(evidence).max(axis=1).mean() >= SHOWN:
-            chance = by_chance(candidates, [_videos(acts, run) for run in runs])
-    changes = [_pixel_changes(acts, run, sample) if pixels else _latent_changes(acts, run) for run in runs]
-    if len({one.shape for one in changes}) > 1:
-        raise MixedRuns(f"The runs of sample {sample_id} kept x̂0 at different steps or sizes; choose with where=.")
-    found = components(np.stack(changes))
+            chance = by_chance([one.elsewhere for one in seen if one.elsewhere is not None])
+    found = components(np.stack([one.changes for one in seen]))
     label = sample.record.labels.get("kind", "")
     return Explored(
         sample_id=sample_id,
@@ -128,18 +131,24 @@ def explored(acts: ActivationStore, sample_id: str, runs: list[str], *, pixels: 
     )
 
 
-def by_chance(candidates: Candidates, runs: list[Iterator[NDArray[np.uint8]]]) -> float:
+def by_chance(runs: list[NDArray[np.float64]]) -> float:
     """Share of the shifts at which a second candidate is as strong as at no shift, the unshifted one counted in.
 
     Args:
-        candidates: The valid answers.
-        runs: The videos of x̂0 of each run, step after step.
+        runs: `elsewhere` of each.
     """
-    strongest = np.zeros(SHIFTS**2)
-    for videos in runs:
-        steps = [second_largest(candidates.shifted(candidates.mixture(x0).change)) for x0 in videos]
-        strongest += np.max(steps, axis=0)
+    strongest = np.sum(runs, axis=0)
     return float((strongest >= strongest[0]).mean())
+
+
+def elsewhere(candidates: Candidates, changes: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Evidence of the second candidate at each shift of `Candidates.shifted`, at the step where that is most, `[64]`.
+
+    Args:
+        candidates: The valid answers.
+        changes: `Mixture.change` of each step of a run.
+    """
+    return np.max([second_largest(candidates.shifted(change)) for change in changes], axis=0)
 
 
 def candidates_of(sample: Sample) -> Candidates | None:
@@ -170,11 +179,33 @@ def _videos(acts: ActivationStore, run: str) -> Iterator[NDArray[np.uint8]]:
         yield x0.isel(step=position).to_numpy()
 
 
-def _pixel_changes(acts: ActivationStore, run: str, sample: Sample) -> NDArray[np.float32]:
-    """What each x̂0 changes in the first frame, `[step, F, h, w, 3]`, without the fade to its mean colour."""
+class _Seen(NamedTuple):
+    """One run."""
+
+    changes: NDArray[np.float32]
+    """What each x̂0 changes in the first frame, `[step, F, h, w, channel]`, without the fade to its mean colour."""
+    evidence: NDArray[np.float64] | None = None
+    """Of each valid answer, `[step, k]`; None without them."""
+    elsewhere: NDArray[np.float64] | None = None
+    """See `elsewhere`; None where there is no second answer."""
+
+
+def _of_pixels(acts: ActivationStore, run: str, sample: Sample, candidates: Candidates | None) -> _Seen:
     base = sample.first_frame.astype(np.float32) / np.float32(255)
-    return np.stack(
-        [pooled(_unfaded(video.astype(np.float32) / np.float32(255), base)) for video in _videos(acts, run)]
+    changes: list[NDArray[np.float32]] = []
+    evidence: list[NDArray[np.float64]] = []
+    second: list[NDArray[np.float64]] = []
+    for video in _videos(acts, run):
+        changes.append(pooled(_unfaded(video.astype(np.float32) / np.float32(255), base)))
+        if candidates is not None:
+            mixture = candidates.mixture(video)
+            evidence.append(mixture.evidence)
+            if len(mixture.evidence) > 1:
+                second.append(elsewhere(candidates, [mixture.change]))
+    return _Seen(
+        np.stack(changes),
+        None if candidates is None else np.array(evidence),
+        np.max(second, axis=0) if second else None,
     )
 
 
@@ -185,7 +216,7 @@ def _unfaded(shown: NDArray[np.float32], base: NDArray[np.float32]) -> NDArray[n
     return change - np.float32(np.clip(share, 0, 1)) * fade
 
 
-def _latent_changes(acts: ActivationStore, run: str) -> NDArray[np.float32]:
+def _of_latents(acts: ActivationStore, run: str) -> _Seen:
     """The same in latents: what differs from the first latent frame of the last x̂0, which is the given picture."""
     x0 = acts.load("x0_hat", "full", runs=[run]).isel(run=0)
     last = x0.isel(step=-1).to_numpy().astype(np.float32)
@@ -198,4 +229,4 @@ def _latent_changes(acts: ActivationStore, run: str) -> NDArray[np.float32]:
                 "runs=, or capture it again in another dtype."
             )
         changes.append(pooled(one[1:] - last[:1]))
-    return np.stack(changes)
+    return _Seen(np.stack(changes))

@@ -11,7 +11,10 @@ from typing import Final, Literal
 
 import numpy as np
 import xarray as xr
+from dask.base import compute
+from dask.delayed import delayed
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from analyses._components import MOST
 from analyses._evidence import SHOWN
@@ -111,7 +114,9 @@ def _found(acts: ActivationStore, chosen: Selection, given: Calibration | None, 
         )
     pixels = "x0_hat/pixels" in held
     steps = _steps(acts, chosen, "pixels" if pixels else "full")
-    samples = [explored(acts, sample, runs, pixels=pixels) for sample, runs in chosen.by_sample().items()]
+    tasks = [delayed(explored)(acts.path, sample, runs, pixels=pixels) for sample, runs in chosen.by_sample().items()]
+    with threadpool_limits(1, user_api="blas"):
+        samples: list[Explored] = list(compute(*tasks))
     by_run = _by_run(chosen, samples, steps)
     arrays = {str(name): array for name, array in _by_sample(samples, steps).data_vars.items()}
     for name, array in by_run.data_vars.items():

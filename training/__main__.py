@@ -3,6 +3,7 @@
     python -m training --out build/tinywan --compile
     torchrun --nproc-per-node 4 -m training --out build/tinywan --compile
     python -m training measure install card --out build/tinywan
+    python -m training adopt restore vae export_vae --out build/more --vae-hold 1 --vae-minutes 5   # trains on
 
 Stages run in the order in which they are named here; each continues or skips what an earlier try has done.
 """
