@@ -54,7 +54,8 @@ def variant_of(model: Model, name: str) -> Model:
         recipe["loras"] = [*recipe["loras"], name.removeprefix(LORA)]
     else:
         recipe |= {"name_or_path": name, "loras": [], "revision": None, "variant": None, "transformer": None}
-    recipe["device"] = model.device
+    if not recipe["device_map"]:
+        recipe["device"] = model.device
     found = load(**recipe)
     if found.recipe is not None and "device" in model.recipe:
         found.recipe["device"] = model.recipe["device"]  # that of workers, not of this process

@@ -37,8 +37,12 @@ class WorkerLost(InterpError):
     """A batch of runs that has ended its worker again and again."""
 
 
-def check(executor: str) -> None:
+def check(executor: str, *, device_map: str | None = None) -> None:
     """Refuse what is no executor, before anything is loaded.
+
+    Args:
+        executor: See `SYNTAX`.
+        device_map: How the model is divided among GPUs, of which each worker of `gpus` has one.
 
     Raises:
         BadInput: with what there is.
@@ -47,6 +51,10 @@ def check(executor: str) -> None:
         raise BadInput(f"no executor {executor!r}; there are {SYNTAX}")
     if executor == "gpus" and not torch.cuda.is_available():
         raise BadInput("--executor gpus: this machine has no GPU; take local, or dask:ADDRESS of a scheduler elsewhere")
+    if executor == "gpus" and device_map:
+        raise BadInput(
+            f"--device-map {device_map} divides a model among GPUs, --executor gpus gives each its own: take one"
+        )
 
 
 def spread(

@@ -23,6 +23,8 @@ from interp.sources import source_of
 
 Offload = Literal["model", "group", "sequential"]
 """What waits in the host's memory until it is needed: whole parts of the pipeline, blocks, or single layers."""
+DeviceMap = Literal["balanced", "cuda", "cpu"]
+"""Where the parts of a pipeline lie from the start: divided among all GPUs, or all on one device."""
 
 
 def load(
@@ -35,6 +37,7 @@ def load(
     variant: str | None = None,
     transformer: str | Path | None = None,
     offload: Offload | None = None,
+    device_map: DeviceMap | None = None,
     vae_tiling: bool = False,
     scheduler: Literal["euler"] | None = None,
 ) -> Model:
@@ -50,6 +53,8 @@ def load(
         variant: Of the weight files, such as `fp16`.
         transformer: A single safetensors file with the weights of `transformer`, instead of the model's own.
         offload: Keep weights in the host's memory and bring them to the GPU when they are needed, as diffusers does it.
+        device_map: Load each part to where it stays, as diffusers does it: `balanced` divides them among all GPUs, so
+            that two experts lie on one each; a device has them all, without a stay in the host's memory.
         vae_tiling: Encode and decode in tiles, which takes less memory.
         scheduler: `euler` samples a flow model with flow-matching Euler instead of its own solver, and CogVideoX with
             DDIM (a pipeline that was loaded already is given it, too).
@@ -61,7 +66,8 @@ def load(
     """
     wanted = [Lora.parse(lora) if isinstance(lora, str) else lora for lora in loras]
     if isinstance(name_or_path, DiffusionPipeline):
-        options = {"revision": revision, "variant": variant, "transformer": transformer, "offload": offload}
+        options = {"revision": revision, "variant": variant, "transformer": transformer}
+        options |= {"offload": offload, "device_map": device_map}
         if given := [name for name, value in options.items() if value is not None]:
             raise BadInput(f"{', '.join(given)}: not for a pipeline that is loaded already; give its name or folder")
         if vae_tiling:
@@ -69,7 +75,15 @@ def load(
         if scheduler == "euler":
             use_euler(name_or_path)
         return Model(name_or_path, id=name_of(name_or_path), loras=apply(name_or_path, wanted))
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device_map and (offload or device):
+        other = "--device" if device else "--offload"
+        raise BadInput(
+            f"--device-map {device_map} says where each part lies, and so does {other}: leave one of them out"
+        )
+    if device_map in ("balanced", "cuda") and not torch.cuda.is_available():
+        raise BadInput(f"--device-map {device_map}: this machine has no GPU; leave it out")
+    there = {"balanced": "cuda", None: device}.get(device_map, device_map)
+    where = torch.device(there or ("cuda" if torch.cuda.is_available() else "cpu"))
     if offload and where.type == "cpu":
         raise BadInput(f"--offload {offload}: there is no GPU to bring weights to; on a CPU leave it out")
     if where.type == "cpu":
@@ -84,7 +98,10 @@ def load(
             loader = getattr(diffusers, index["_class_name"])  # the base class overlooks parts that it is given
             parts["transformer"] = _single_file(Path(transformer), source.where, index, kind, revision)
         with _quiet() if source.bundled else nullcontext():
-            pipeline = loader.from_pretrained(source.where, dtype=kind, revision=revision, variant=variant, **parts)
+            placing: Any = {"device_map": device_map} if device_map else {}
+            pipeline = loader.from_pretrained(
+                source.where, dtype=kind, revision=revision, variant=variant, **parts, **placing
+            )
     except BadInput:
         raise
     except (OSError, ValueError, AttributeError, ImportError) as error:
@@ -100,7 +117,7 @@ def load(
     if scheduler == "euler":
         use_euler(pipeline)
     commit = "" if source.folder else str(pipeline.config.get("_commit_hash") or revision or "")
-    placed = pipeline if offload else pipeline.to(where)
+    placed = pipeline if offload or device_map else pipeline.to(where)
     model = Model(placed, id=source.id, revision=commit, defaults=defaults, loras=applied)
     model.recipe = {
         "name_or_path": source.id if source.variant else source.where,
@@ -110,6 +127,7 @@ def load(
         "variant": variant,
         "transformer": str(Path(transformer).resolve()) if transformer is not None else None,
         "offload": offload,
+        "device_map": device_map,
         "vae_tiling": vae_tiling,
         "scheduler": scheduler,
     }

@@ -40,6 +40,10 @@ Offload = Annotated[
     Literal["model", "group", "sequential"] | None,
     Parameter(help="Keep whole parts, blocks or layers in the host's memory until the GPU needs them."),
 ]
+DeviceMap = Annotated[
+    Literal["balanced", "cuda", "cpu"] | None,
+    Parameter(help="Load parts to where they stay; balanced divides them among all GPUs, e.g. two large experts."),
+]
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
     Parameter(help="Dtype of the weights; float32 on a CPU, bfloat16 on a GPU."),

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from stepscope_commands._options import (
     Device,
+    DeviceMap,
     Dtype,
     Executor,
     Frames,
@@ -42,6 +43,7 @@ class Sampling:
     device: Device = None
     dtype: Dtype = None
     offload: Offload = None
+    device_map: DeviceMap = None
     executor: Executor = "local"
 
     @property
@@ -61,7 +63,7 @@ class Sampling:
         """
         from interp import batching, executors
 
-        executors.check(self.executor)
+        executors.check(self.executor, device_map=self.device_map)
         batching.check(batch)
 
     def load(self) -> "interp.Model":
@@ -78,10 +80,11 @@ class Sampling:
             loras=self.lora or (),
             revision=self.revision,
             offload=None if elsewhere else self.offload,
+            device_map=None if elsewhere else self.device_map,
             scheduler="euler",
         )
         if model.recipe and elsewhere:
-            model.recipe |= {"offload": self.offload, "device": self.device}
+            model.recipe |= {"offload": self.offload, "device_map": self.device_map, "device": self.device}
         return model
 
     def student_of(self, named: str | None) -> str:

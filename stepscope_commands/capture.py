@@ -11,6 +11,7 @@ from stepscope_commands._making import make, print_forecast
 from stepscope_commands._options import (
     Batch,
     Device,
+    DeviceMap,
     Difficulty,
     Dtype,
     Executor,
@@ -85,6 +86,7 @@ def capture(
     variant: Annotated[str | None, Parameter(help="Of the weight files, e.g. fp16.")] = None,
     transformer: Annotated[Path | None, Parameter(help="File with other weights of the transformer.")] = None,
     offload: Offload = None,
+    device_map: DeviceMap = None,
     vae_tiling: Annotated[bool, Parameter(negative="", help="Encode and decode in tiles, in less memory.")] = False,
     executor: Executor = "local",
     batch: Batch = 1,
@@ -114,7 +116,7 @@ def capture(
     wanted = interp.parse(keep) if keep else interp.read(spec) if spec else interp.DEFAULT
     chosen = interp.numbers(seeds)
     changes = intervening.parse(intervene or ())
-    executors.check(executor)
+    executors.check(executor, device_map=device_map)
     batching.check(batch)
     elsewhere = executor != "local"  # here the weights are only compared, so they stay off the GPU
     runs_on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -139,11 +141,12 @@ def capture(
         variant=variant,
         transformer=transformer,
         offload=None if elsewhere else offload,
+        device_map=None if elsewhere else device_map,
         vae_tiling=vae_tiling,
         scheduler=scheduler,
     )
     if loaded.recipe and elsewhere:
-        loaded.recipe |= {"offload": offload, "device": device}
+        loaded.recipe |= {"offload": offload, "device_map": device_map, "device": device}
     settings = loaded.settings(**asked)
     how: dict[str, Any] = {"into": into, "seeds": chosen, "settings": settings, "executor": executor, "batch": batch}
     make(loaded, questions, wanted, **how, dry_run=dry_run, changes=changes)

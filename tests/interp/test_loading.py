@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 import interp
+from interp import conditions
 from interp.loading import load
 from interp.worlds import worlds
 from store import open as open_store
@@ -39,11 +40,15 @@ def test_a_single_file_takes_the_place_of_the_transformers_weights(tmp_path: Pat
     )
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what there is without a GPU")
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"transformer": "nowhere.safetensors"}, "no such file; give a safetensors file"),
         ({"offload": "model", "device": "cpu"}, "no GPU to bring weights to"),
+        ({"device_map": "cpu", "device": "cpu"}, "says where each part lies, and so does --device"),
+        ({"device_map": "balanced", "offload": "model"}, "and so does --offload"),
+        ({"device_map": "balanced"}, "--device-map balanced: this machine has no GPU"),
     ],
 )
 def test_options_that_cannot_be_are_said_in_one_line(options: dict[str, Any], says: str) -> None:
@@ -93,6 +98,28 @@ def test_a_pipeline_whose_blocks_are_offloaded_is_traced_as_one_that_is_not(tmp_
         interp.capture(model, [SAMPLE], spec, into=acts, seeds=(0,), settings=settings)
         videos.append(model.generate(SAMPLE, settings=settings))
         blocks.append(acts.load("resid_post", "full", lazy=False))
+    assert torch.equal(*videos)
+    assert blocks[0].size > 0
+    assert blocks[0].equals(blocks[1])
+
+
+def test_a_pipeline_that_diffusers_places_is_traced_as_one_that_is_not(tmp_path: Path) -> None:
+    """All parts lie on the CPU, but diffusers placed them."""
+    spec = CaptureSpec(items=(CaptureItem(site="resid_post", reduction="full", layers=(0, 11)),))
+    videos, blocks = [], []
+    device_maps: tuple[Literal["cpu"] | None, ...] = (None, "cpu")
+    for device_map in device_maps:
+        model = load("tinywan", device_map=device_map)
+        assert bool(getattr(model.pipeline, "hf_device_map", None)) == bool(device_map)
+        assert model.recipe is not None
+        assert model.recipe["device_map"] == device_map
+        acts = open_store(tmp_path / str(device_map), mode="a")
+        settings = model.settings(**QUICK)
+        interp.capture(model, [SAMPLE], spec, into=acts, seeds=(0,), settings=settings)
+        videos.append(model.generate(SAMPLE, settings=settings))
+        blocks.append(acts.load("resid_post", "full", lazy=False))
+        variant = conditions.variant_of(model, "tinywan-few-step")
+        assert variant.generate(SAMPLE, settings=settings).shape == videos[-1].shape
     assert torch.equal(*videos)
     assert blocks[0].size > 0
     assert blocks[0].equals(blocks[1])
