@@ -25,7 +25,7 @@ def take(device: torch.device) -> Provenance:
 def device_name(device: torch.device) -> str:
     """The GPU's name, or the CPU's; empty where the system does not tell."""
     if device.type == "cuda":
-        return torch.cuda.getdevice_name(device)
+        return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
