@@ -33,6 +33,8 @@ class TooBig(ValueError):
 def measure(config: Config) -> dict[str, Any]:
     """Time sampling, encoding and decoding on two CPU threads, set up as by `interp.load`; writes `cpu.json`.
 
+    What other processors took stays there beside it.
+
     Raises:
         TooBig: if the folder has more than `LIMIT` bytes.
     """
@@ -58,20 +60,24 @@ def measure(config: Config) -> dict[str, Any]:
     def run(steps: int, guidance: float) -> Callable[[], object]:
         return lambda: sample(pipe, pictures, prompts, config, seeds=[0], steps=steps, guidance=guidance)
 
+    timed = {
+        "sample": _median(run(settings["steps"], settings["guidance"]), repeats=3),
+        "encode": _median(lambda: data.encode(pipe.vae, pixels)),
+        "decode": _median(lambda: data.decode(pipe.vae, latents)),
+    }
+    file, processor = config.out / "cpu.json", device_name(torch.device("cpu")) or platform.machine()
+    known = json.loads(file.read_text())["timings"] if file.exists() else {}
     result: dict[str, Any] = {
         "threads": THREADS,
-        "processor": device_name(torch.device("cpu")) or platform.machine(),
-        "sample_seconds": _median(run(settings["steps"], settings["guidance"]), repeats=3),
-        "encode_seconds": _median(lambda: data.encode(pipe.vae, pixels)),
-        "decode_seconds": _median(lambda: data.decode(pipe.vae, latents)),
+        "timings": {**known, processor: timed},
         "parameters": {n: model.parameters(getattr(pipe, n)) for n in ("transformer", "text_encoder", "vae")},
         "loras": {file.relative_to(folder).as_posix(): weights(file) for file in lora_files(config)},
         "bytes": sizes,
     }
     if family.variants:
         lora.fuse(pipe, folder / few_step.FOLDER / few_step.WEIGHTS)
-        result["few_step_seconds"] = _median(run(config.few_step.sampler_steps, 1.0), repeats=3)
-    (config.out / "cpu.json").write_text(json.dumps(result, indent=2) + "\n")
+        timed["few_step"] = _median(run(config.few_step.sampler_steps, 1.0), repeats=3)
+    file.write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
