@@ -131,15 +131,15 @@ class _Table:
         self._grid = (like.sizes[dims.FRAME], like.sizes[dims.Y], like.sizes[dims.X])
         self._side = block_side(like)
         self._known = foregrounds
+        names = list(foregrounds)
+        self._others = dict(zip(names, names[1:] + names[:1], strict=True)) if len(names) > 1 else {}
         self._maps = Maps()
         self._rows: dict[str, xr.Dataset] = {}
 
     def weights(self, sample: str) -> xr.DataArray:
         """Of the parts of the picture; another sample's foreground stands for elsewhere."""
-        known = self._known
-        others = dict(zip(known, [*list(known)[1:], *list(known)[:1]], strict=True)) if len(known) > 1 else {}
-        other = known[others[sample]] if sample in others else None
-        return regions(self._grid, known.get(sample), other)
+        other = self._known[self._others[sample]] if sample in self._others else None
+        return regions(self._grid, self._known.get(sample), other)
 
     def add(self, sample: str, one: xr.Dataset, *, counted: xr.DataArray | None = None) -> None:
         """Take in what was read of a sample; maps of the layers that are counted, bool `[layer]`."""

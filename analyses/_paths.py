@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -135,20 +135,20 @@ def by_chance(runs: list[NDArray[np.float64]]) -> float:
     """Share of the shifts at which a second candidate is as strong as at no shift, the unshifted one counted in.
 
     Args:
-        runs: `elsewhere` of each.
+        runs: Of each the largest `elsewhere` over its steps.
     """
     strongest = np.sum(runs, axis=0)
     return float((strongest >= strongest[0]).mean())
 
 
-def elsewhere(candidates: Candidates, changes: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Evidence of the second candidate at each shift of `Candidates.shifted`, at the step where that is most, `[64]`.
+def elsewhere(candidates: Candidates, change: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Evidence of the second candidate at each shift of `Candidates.shifted`, `[64]`.
 
     Args:
         candidates: The valid answers.
-        changes: `Mixture.change` of each step of a run.
+        change: `Mixture.change` of one step.
     """
-    return np.max([second_largest(candidates.shifted(change)) for change in changes], axis=0)
+    return second_largest(candidates.shifted(change))
 
 
 def candidates_of(sample: Sample) -> Candidates | None:
@@ -187,7 +187,7 @@ class _Seen(NamedTuple):
     evidence: NDArray[np.float64] | None = None
     """Of each valid answer, `[step, k]`; None without them."""
     elsewhere: NDArray[np.float64] | None = None
-    """See `elsewhere`; None where there is no second answer."""
+    """Its largest over steps, `[64]`; None where there is no second answer."""
 
 
 def _of_pixels(acts: ActivationStore, run: str, sample: Sample, candidates: Candidates | None) -> _Seen:
@@ -201,7 +201,7 @@ def _of_pixels(acts: ActivationStore, run: str, sample: Sample, candidates: Cand
             mixture = candidates.mixture(video)
             evidence.append(mixture.evidence)
             if len(mixture.evidence) > 1:
-                second.append(elsewhere(candidates, [mixture.change]))
+                second.append(elsewhere(candidates, mixture.change))
     return _Seen(
         np.stack(changes),
         None if candidates is None else np.array(evidence),

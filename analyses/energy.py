@@ -84,10 +84,11 @@ def energy(
     chosen = select(acts, arrays=[f"{site}/energy", f"{site}/full"], where=where, runs=runs)
 
     def compute() -> Found:
-        told = _kinds(arrays_of_all(acts, chosen.run_ids), site, kinds)
+        held = arrays_of_all(acts, chosen.run_ids)
+        told = _kinds(held, site, kinds)
         # Parts of a cell are small: a thread of BLAS for each of dask's is faster than all threads on one.
         with threadpool_limits(1, user_api="blas"):
-            data, by_step = _measured(acts, chosen, site=site, branch=branch, kinds=told)
+            data, by_step = _measured(acts, chosen, held, site=site, branch=branch, kinds=told)
         return _found(data, by_step, chosen, steps=acts.run(chosen.run_ids[0]).steps, name=f"{site} ({branch})")
 
     return once(
@@ -117,11 +118,10 @@ def _kinds(held: set[str], site: str, asked: Sequence[str] | None) -> tuple[str,
 
 
 def _measured(
-    acts: ActivationStore, chosen: Selection, *, site: str, branch: str, kinds: tuple[str, ...]
+    acts: ActivationStore, chosen: Selection, held: set[str], *, site: str, branch: str, kinds: tuple[str, ...]
 ) -> tuple[xr.Dataset, xr.DataArray]:
-    """The numbers, and the raw step profile of each sample."""
+    """The numbers, and the raw step profile of each sample, from the arrays that all runs hold."""
     groups = chosen.by_sample()
-    held = arrays_of_all(acts, chosen.run_ids)
     if len(kinds) == 1 and f"{site}/energy" in held:
         lazily = {sample: raw(acts, runs, site=site, branch=branch) for sample, runs in groups.items()}
         return measure(lazily, _foregrounds(acts, lazily, next(iter(lazily.values()))))

@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +133,12 @@ class Bench:
 
     def time(self, cases: dict[str, Callable[[], None]]) -> dict[str, Any]:
         """Seconds of each case; what it wrote is deleted outside the time."""
-        tidy = partial(shutil.rmtree, ignore_errors=True)
-        return interleaved(cases, rounds=self.rounds, warmups=0, after=lambda case: tidy(self.folder / case))
+        return interleaved(
+            cases,
+            rounds=self.rounds,
+            warmups=0,
+            after=lambda case: shutil.rmtree(self.folder / case, ignore_errors=True),
+        )
 
 
 def measure(report: Report, *, quick: bool) -> None:

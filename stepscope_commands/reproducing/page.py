@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import interp
 from reports import reproduction
 from reports.reproduction import Row, Words
+from stepscope_commands.reproducing.claims import ALL
 
 FILE: Final = "results.json"
 """In the folder of the page."""
@@ -174,13 +175,12 @@ def join(folders: Sequence[Path], out: Path) -> Path:
                 f"{folder} and {folders[0]} are not of one model and setting, {name}: {here[name]} and "
                 f"{there.get(name, 'none')}; join pages of the same alone"
             )
-    rows = {row["id"]: row for row in first.rows}
+    rows: dict[str, dict[str, Any]] = {}
     for folder, page in zip(folders, pages, strict=True):
         for row in page.rows:
             if row["id"] not in rows or row["verdict"] != UNTESTED:
                 rows[row["id"]] = row
                 _copy_evidence(row, folder, out)
-    order = list(dict.fromkeys(row["id"] for page in pages for row in page.rows))
     return publish(
         first.model_copy(
             update={
@@ -192,18 +192,12 @@ def join(folders: Sequence[Path], out: Path) -> Path:
                 "code": _all(page.code for page in pages),
                 "beds": _beds(pages),
                 "floors": tuple({floor[0]: floor for page in pages for floor in page.floors}.values()),
-                "rows": tuple(rows[id] for id in sorted(order, key=_place)),
+                "rows": tuple(rows[claim.id] for claim in ALL if claim.id in rows),
                 "results": {id: result for page in pages for id, result in page.results.items()},
             }
         ),
         out,
     )
-
-
-def _place(id: str) -> tuple[int, int, str]:
-    """Where a claim stands: E before B, by number and letter."""
-    digits = "".join(letter for letter in id if letter.isdigit())
-    return (-ord(id[0]), int(digits), id)
 
 
 def _copy_evidence(row: Mapping[str, Any], folder: Path, out: Path) -> None:
