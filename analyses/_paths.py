@@ -12,6 +12,7 @@ import store
 from analyses._components import Parts, components
 from analyses._evidence import SHOWN, Candidates, effective_number, second_largest, shared_overlap
 from analyses._places import overlaps, pooled
+from analyses._x0 import of_run
 from analyses.errors import BadTruth, MixedRuns, NonFinite
 from store import ActivationStore, Sample, dims
 from store.places import Location
@@ -174,7 +175,7 @@ def _where(candidates: Candidates) -> NDArray[np.float32]:
 
 
 def _videos(acts: ActivationStore, run: str) -> Iterator[NDArray[np.uint8]]:
-    x0 = acts.load("x0_hat", "pixels", runs=[run]).isel(run=0)
+    x0 = of_run(acts, "pixels", run).isel(run=0)
     for position in range(x0.sizes[dims.STEP]):
         yield x0.isel(step=position).to_numpy()
 
@@ -218,7 +219,7 @@ def _unfaded(shown: NDArray[np.float32], base: NDArray[np.float32]) -> NDArray[n
 
 def _of_latents(acts: ActivationStore, run: str) -> _Seen:
     """The same in latents: what differs from the first latent frame of the last x̂0, which is the given picture."""
-    x0 = acts.load("x0_hat", "full", runs=[run]).isel(run=0)
+    x0 = of_run(acts, "full", run).isel(run=0)
     last = x0.isel(step=-1).to_numpy().astype(np.float32)
     changes: list[NDArray[np.float32]] = []
     for position in range(x0.sizes[dims.STEP]):

@@ -18,6 +18,7 @@ from store import ActivationStore, Json, ReadOnlyStore, ResultRecord, take_prove
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
 
+Verdict = Literal["replicates", "does not replicate", "inconclusive", "descriptive"]
 Analysis = Callable[..., Result]
 """`(acts, *, where=None, runs=None, **params) -> Result`."""
 PACKAGES: Final = ("stepscope", "dask", "duckdb", "numpy", "scipy", "xarray", "zarr")
@@ -36,7 +37,7 @@ class Found(NamedTuple):
     """Samples."""
     summary: Json
     """The headline numbers; finite, None where there is none."""
-    verdict: Literal["replicates", "does not replicate", "inconclusive", "descriptive"] = "descriptive"
+    verdict: Verdict = "descriptive"
 
 
 def register(analysis: Callable[P, Result]) -> Callable[P, Result]:

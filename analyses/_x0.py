@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analyses.errors import AmbiguousScores, NonFinite
-from store import dims
+from store import ActivationStore, dims
 
 METRIC: Final = "metric"
 """Axis of what a scorer reads off a video: `answer`, `process`, …"""
@@ -26,6 +26,12 @@ HALF: Final = 0.5
 BLOCK: Final = 64 << 20
 """Bytes of x̂0 that are looked at together."""
 _SPACE: Final = (dims.Y, dims.X, dims.CHANNEL)
+
+
+def of_run(acts: ActivationStore, reduction: str, run: str) -> xr.DataArray:
+    """x̂0 of one run, `[run, step, frame, y, x, channel]`: in memory where it is no larger than `BLOCK`, else lazy."""
+    x0 = acts.load("x0_hat", reduction, runs=[run])
+    return x0 if x0.nbytes > BLOCK else acts.load("x0_hat", reduction, runs=[run], lazy=False)
 
 
 def latent_path(x0: xr.DataArray) -> xr.Dataset:

@@ -7,13 +7,16 @@ scorer gives it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from dask.base import compute
+from dask.delayed import delayed
 
+import store
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, select
@@ -28,11 +31,13 @@ from analyses._x0 import (
     answer_commit,
     distance_commit,
     latent_path,
+    of_run,
     pixel_path,
     score_table,
 )
 from analyses.errors import MixedRuns, NoRuns
 from store import ActivationStore, Json, dims
+from store.places import Location
 
 VERSION: Final = 2
 _NORM: Final = "fraction of the norm of the last x̂0"
@@ -139,26 +144,29 @@ def readings(acts: ActivationStore, chosen: Selection, *, scorer: str | None) ->
     """Every reading of every run: see `trajectory`, the quantities that end in `_by_run`."""
     runs = list(chosen.run_ids)
     held = arrays_of_all(acts, runs)
-    paths: list[Callable[[str], xr.Dataset]] = []
-    if "x0_hat/full" in held:
-        paths.append(lambda run: latent_path(acts.load("x0_hat", "full", runs=[run])))
-    if {"x0_hat/pixels", "output/pixels"} <= held:
-        paths.append(
-            lambda run: pixel_path(acts.load("x0_hat", "pixels", runs=[run]), acts.load("output", "pixels", runs=[run]))
-        )
-    if not paths:
+    kinds = ["full"] * ("x0_hat/full" in held) + ["pixels"] * ({"x0_hat/pixels", "output/pixels"} <= held)
+    if not kinds:
         raise NoRuns(
             f"The {len(runs)} chosen runs have no array of x̂0 in common: some hold x0_hat/full, others x0_hat/pixels. "
             "Choose runs of one capture with where= or runs=."
         )
-    # A run at a time: what is lazy at once, and dask's own book-keeping, stay as small as one run.
-    parts = [_stacked([path(run).reset_coords(drop=True) for run in runs]) for path in paths]
+    paths = compute(*(delayed(_path)(acts.path, run, kind) for kind in kinds for run in runs))
+    parts = [_stacked(list(paths[first : first + len(runs)])) for first in range(0, len(paths), len(runs))]
     distance = parts[0]["latent_distance" if "latent_distance" in parts[0] else "pixel_distance"]
     parts.append(distance_commit(distance).to_dataset(name="distance_commit"))
     rows = _score_rows(acts, runs, scorer)
     if bool(rows["step"].notna().any()):
         parts.append(_scored(score_table(rows)))
     return chosen.label(xr.merge(parts, join="outer", compat="no_conflicts"))
+
+
+def _path(path: Location, run: str, kind: str) -> xr.Dataset:
+    """Readings of one run, of its latent x̂0 (`full`) or of its `pixels`."""
+    acts = store.open(path)
+    x0 = of_run(acts, kind, run)
+    if kind == "full":
+        return latent_path(x0).reset_coords(drop=True)
+    return pixel_path(x0, acts.load("output", "pixels", runs=[run], lazy=False)).reset_coords(drop=True)
 
 
 def _stacked(paths: list[xr.Dataset]) -> xr.Dataset:

@@ -191,6 +191,7 @@ def _make(asked: Plan, parts: set[str], of: Of, out: Path, place: Path, tflops: 
 
     batch = asked.batch if of.batch is None else of.batch
     of.check(batch=batch)
+    parts = _without_gradients(asked, parts, of)
     earlier = record.read(out)
     model = of.load()
     work = _work(model, asked, parts, of)
@@ -213,6 +214,20 @@ def _make(asked: Plan, parts: set[str], of: Of, out: Path, place: Path, tflops: 
         seconds=time.perf_counter() - started,
     )
     made.after(earlier).write(out)
+
+
+def _without_gradients(asked: Plan, parts: set[str], of: Of) -> set[str]:
+    """The parts that an executor can make: with any but `local`, the weights of this process are only compared."""
+    import interp
+    from analyses.experiments import Attribution
+
+    left = {part.id for part in asked.experiment if part.of == Attribution.name and part.id in parts}
+    if of.executor == "local" or not left:
+        return parts
+    if not parts.intersection(part.id for part in asked.parts) - left:
+        raise interp.BadInput(f"gradients are taken in one process, not by {of.executor}; ask for --executor local")
+    sys.stderr.write(f"{', '.join(sorted(left))} left out: gradients are taken by --executor local alone\n")
+    return parts - left
 
 
 def _tell(out: Path, place: Path, *, where: str | None, floors: bool) -> None:

@@ -220,6 +220,49 @@ def test_samples_of_a_folder_stand_in_for_the_worlds(
     assert "rotation" not in page
 
 
+PAIRS = """
+about = "For a test."
+[settings]
+steps = 2
+[[bed]]
+name = "pairs"
+families = ["grounding"]
+n = 1
+twins = true
+[[experiment]]
+of = "attribution"
+on = ["pairs"]
+options = { sites = ["resid_post"], parts = ["whole", "target"], layer_blocks = 2, windows = [[0, 0]] }
+[[experiment]]
+of = "patch"
+on = ["pairs"]
+options = { sites = ["resid_post"], parts = ["whole"], layer_blocks = 2, windows = [[0, 0]] }
+"""
+
+
+def test_gradients_are_taken_between_the_clean_runs_of_pairs(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both ways, beside the patches that they foretell; what two experiments patch is made once."""
+    (tmp_path / "plan.toml").write_text(PAIRS)
+    words = ["reproduce", "--plan", tmp_path / "plan.toml", "--model", folder / "model", *SIZE]
+    place = ["--out", tmp_path / "out", "--batch", "4", "--no-floors"]
+    assert "--executor local" in refused(capsys, *words, *place, "--only", "B9", "--executor", "dask:tcp://127.0.0.1:9")
+    assert run(*words, *place) == 0
+    # attribution: 2 steps with a gradient, of about three forwards; 2 clean runs and 2 x 4 patched ones of 2 steps
+    line = re.search(r"attribution +│ +(\d+) +│ +(\d+) +│ +(\d+)", capsys.readouterr().out)
+    assert line is not None
+    acts = store.open(tmp_path / "out" / "acts")
+    assert int(line[1]) == len(acts.run_ids()) == 2 + 2 * 4
+    assert int(line[2]) == 2 * (2 + 2 * 4) + 2
+    assert len(acts.results("analysis = 'attribution_tokens'")) == 2
+    rows = _rows(tmp_path)
+    assert rows["B9"]["finding"].startswith("None of 8 exchanges can be read")  # four arms each way; nothing is solved
+    assert rows["B2"]["finding"].startswith("None of 4 exchanges")
+    assert run(*words, *place, "--only", "B9") == 0
+    assert re.search(r"all +│ 0 +│ 0 ", capsys.readouterr().out)
+
+
 def test_a_disk_that_is_too_small_is_refused_before_anything_runs(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

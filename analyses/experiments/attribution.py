@@ -35,7 +35,7 @@ from analyses.experiments.patch import Patch
 from store import ActivationStore, Json, Run, Sample, digest, dims
 from store.results import ResultEntry
 
-VERSION: Final = 2
+VERSION: Final = 3
 TOKENS: Final = "attribution_tokens"
 """Name of the results that hold attributions by token, one for each receiving run and its donor."""
 PARTS: Final = ("whole", "target", "background")
@@ -234,9 +234,9 @@ def _compare(acts: ActivationStore, found: Stored, entries: dict[Pair, ResultEnt
     agreement = Agreement(_paired.interval(rhos[0]), _paired.interval(rhos[0] - rhos[1]), len(every))
     seconds = [float(str(entries[pair].record.summary["seconds"])) for pair in pairs]
     summary: Json = {
-        "rho": finite(agreement.rho.mean),
-        "rho_of_size": finite(_paired.interval(rhos[1]).mean),
-        "rho_above_size": finite(agreement.above_size.mean),
+        **_paired.ends("rho", agreement.rho),
+        **_paired.ends("rho_of_size", _paired.interval(rhos[1])),
+        **_paired.ends("rho_above_size", agreement.above_size),
         "arms": agreement.arms,
         "points": points,
         "seconds_a_pair": float(np.mean(seconds)),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from analyses._registry import Found, once
+from analyses._registry import Found, Verdict, once
 from analyses._result import Result
 from analyses._steps import switches
 from analyses._words import some, with_interval
@@ -18,7 +18,7 @@ from analyses.experiments._outcomes import dataset, outcomes, p_values
 from analyses.experiments._paired import CORRECTION, FEWEST, Interval, Pair, ends, holm, interval, pairs
 from store import ActivationStore, Json
 
-VERSION = 2
+VERSION = 3
 SCORE = "overall"
 """Metric that the verdict is about."""
 COLLAPSE = 0.5
@@ -54,10 +54,10 @@ class Noise(Experiment):
     )
     rule: ClassVar[str] = (
         "Plain noise, all tested steps and frames, mean drop of the overall score per sample; noise at frames ends at "
-        "three quarters of the steps. Replicates: noise at a step takes at least half of the clean score, and more "
-        "than noise at a frame (lower ends of both intervals). Does not replicate: it takes less than half, or less "
-        "than noise at a frame (upper ends). Inconclusive otherwise, with fewer than 8 samples, or with a clean score "
-        "below 0.2."
+        "three quarters of the steps. Of steps (E3): noise at one takes at least half of the clean score (lower end), "
+        "or less (upper end: does not replicate). Of frames (E4): noise at one takes less than noise at a step (lower "
+        "end of the difference), or more (upper end: does not replicate). Inconclusive otherwise, with fewer than 8 "
+        "samples, or with a clean score below 0.2. The experiment replicates if both do, and does not if one does not."
     )
 
     at: tuple[int, ...] | None = None
@@ -167,31 +167,53 @@ def _compare(acts: ActivationStore, pairs: list[Pair]) -> Found:
     at = [int(step) for step in switches(steps)]
     tests: Json = {"comparisons": int(np.isfinite(corrected).sum()), "significant": int((corrected < 0.05).sum())}
     summary: Json = {key: value for name, one in drops.items() for key, value in ends(f"{name}_drop", one).items()}
+    verdicts = decide(clean, drops["step"], drops["difference"])
     return Found(
         data=dataset(found, steps).assign_attrs(switches=at),
         finding=_finding(clean, drops, tests, at, len(found.samples)),
         n=len(found.samples),
-        summary={**summary, **ends("clean_score", clean), **tests, "correction": CORRECTION, "switches": at},  # pyright: ignore[reportArgumentType]
-        verdict=decide(clean, drops["step"], drops["difference"]),
+        summary={
+            **summary,
+            **ends("clean_score", clean),
+            **tests,
+            "step_verdict": verdicts.step,
+            "frame_verdict": verdicts.frame,
+            "correction": CORRECTION,
+            "switches": at,  # pyright: ignore[reportArgumentType]
+        },
+        verdict=verdicts.both,
     )
 
 
-def decide(clean: Interval, step: Interval, difference: Interval) -> Any:
-    """The verdict, by `Noise.rule`.
+class Verdicts(NamedTuple):
+    """What is said of either half of the claim."""
+
+    step: Verdict
+    """E3: noise at one step destroys the answer."""
+    frame: Verdict
+    """E4: noise in one frame matters less."""
+
+    @property
+    def both(self) -> Verdict:
+        """Of the whole claim."""
+        return max(self, key=("replicates", "inconclusive", "does not replicate").index)
+
+
+def decide(clean: Interval, step: Interval, difference: Interval) -> Verdicts:
+    """The verdicts, by `Noise.rule`.
 
     Args:
         clean: Score of the clean runs.
         step: Drop under plain noise at a step.
         difference: That drop less the drop under noise at a frame.
     """
-    if step.n < FEWEST or not np.isfinite(difference.low) or not clean.mean >= ENOUGH:
-        return "inconclusive"
+    if min(step.n, difference.n) < FEWEST or not clean.mean >= ENOUGH:
+        return Verdicts("inconclusive", "inconclusive")
     half = COLLAPSE * clean.mean
-    if step.low >= half and difference.low > 0:
-        return "replicates"
-    if step.high < half or difference.high < 0:
-        return "does not replicate"
-    return "inconclusive"
+    return Verdicts(
+        "replicates" if step.low >= half else "does not replicate" if step.high < half else "inconclusive",
+        "replicates" if difference.low > 0 else "does not replicate" if difference.high < 0 else "inconclusive",
+    )
 
 
 def _finding(clean: Interval, drops: dict[str, Interval], tests: Json, at: list[int], samples: int) -> str:

@@ -22,7 +22,7 @@ from analyses.experiments._flips import FEWEST, Flips
 from analyses.experiments._paired import Interval
 from store import ActivationStore, Json
 
-VERSION = 2
+VERSION = 3
 
 
 @register
@@ -105,8 +105,8 @@ def _compare(acts: ActivationStore, found: Stored) -> Found:
     summary: Json = {
         "best": dict(table.arms[best]._asdict()),
         "recovered": finite(float(np.nanmean(table.values["recovered"][best]))),
-        "target_over_background": finite(contrasts.place.mean),
-        "inner_over_outer": finite(contrasts.depth.mean),
+        **_paired.ends("target_over_background", contrasts.place),
+        **_paired.ends("inner_over_outer", contrasts.depth),
     }
     return Found(
         data=_flips.dataset(table, steps, found.samples, headline="recovered").assign_attrs(switches=switches(steps)),

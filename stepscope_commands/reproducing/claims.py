@@ -43,6 +43,8 @@ class Claim(NamedTuple):
     """What of it concerns the paper's own model alone."""
     n: str = ""
     """The entry of the summary that counts its samples, where these are not all of the result's."""
+    verdict: str = ""
+    """The entry of the summary with its verdict, where a result decides more claims than one."""
 
 
 CLAIMS: Final = (
@@ -85,6 +87,7 @@ CLAIMS: Final = (
             Number("score lost under σ-matched noise (control)", "matched_drop"),
         ),
         larger="the two scores, which are of VBVR-Bench",
+        verdict="step_verdict",
     ),
     Claim(
         "E4",
@@ -96,6 +99,7 @@ CLAIMS: Final = (
             Number("score lost under plain noise in one latent frame", "frame_drop"),
             Number("less than under noise at a step by", "difference_drop"),
         ),
+        verdict="frame_verdict",
     ),
     Claim(
         "E5",
@@ -296,6 +300,18 @@ BEYOND: Final = (
         ),
         ("similarity_of_steps", "channels"),
     ),
+    Claim(
+        "B9",
+        "Which states carry the answer can be told without patching any",
+        "not in it",
+        "attribution patching (arXiv 2310.10348)",
+        "attribution",
+        (
+            Number("rank correlation of gradients with real patches", "rho"),
+            Number("above that of the size of the change alone (control)", "rho_above_size"),
+        ),
+        ("attribution_on_the_way",),
+    ),
 )
 """Questions that the paper leaves open, asked of the same runs. Only plans that have their parts show them."""
 ALL: Final = CLAIMS + BEYOND
@@ -313,7 +329,7 @@ def chosen(only: str | None) -> tuple[Claim, ...]:
     names = {claim: {claim.id.upper(), claim.id.rstrip("abc")} for claim in ALL}
     found = [claim for claim in ALL if names[claim] & set(wanted)]
     if wrong := [one for one in wanted if not any(one in known for known in names.values())]:
-        raise ValueError(f"there is no {wrong[0]}; there are E1 to E11, and B1 to B8 beyond the paper")
+        raise ValueError(f"there is no {wrong[0]}; there are E1 to E11, and B1 to B9 beyond the paper")
     if not found:
         raise ValueError("no claim is named; write --only E3,E7")
     return tuple(found)

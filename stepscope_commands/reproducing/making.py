@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 import interp
 import store
-from interp import catalogue, conditions, experimenting, schedulers
+from interp import attribution, catalogue, conditions, experimenting, schedulers
 from interp.catalogue import human
 from interp.forecast import duration
 from stepscope_commands.reproducing.plan import Bed, Part
@@ -90,7 +90,20 @@ def costs(
         asked = work.count(group.bed, group.last - group.first)
         share = 1.0 if most is None else asked / max(len({sample.id for sample, _ in one.clean.runs}), 1)
         found[part].append(_cost(part, missing, one.copied, one.donated, nbytes, rates, share))
+    for part, todo in work.attributions(acts, most=most):
+        bed = work.plan.of(part.on[0])
+        sampled = len({one.run.sample_id for one in todo.asked})
+        share = 1.0 if most is None else work.count(bed, part.n or bed.n) / sampled
+        found[part.id].append(_gradients(part.id, todo, rates, share))
     return [sum_of(part, rows) for part, rows in found.items()]
+
+
+def _gradients(part: str, todo: attribution.Programme, rates: _Rates, share: float) -> Cost:
+    """What attributions cost: a step with a gradient is about three without."""
+    steps = sum(one.graphs for one in todo.missing) * share
+    forwards, flops = rates.of(todo.asked[0].run.settings)
+    numbers = (math.ceil(steps), math.ceil(3 * steps * forwards))
+    return Cost(part, 0, *numbers, 3 * steps * flops, 0, 0)
 
 
 def _by_part(group: Group) -> list[tuple[str, Group]]:
@@ -236,4 +249,6 @@ def make(
             for wanted, sweep in zip(group.wanted, one.arms, strict=True):
                 for id in wanted:
                     ids[id] |= dict.fromkeys(run.id for _, run in sweep.runs)
+    for _, todo in work.attributions(acts):
+        attribution.conduct(work.model, todo, into=acts, progress=progress)
     return {id: tuple(runs) for id, runs in ids.items()}

@@ -17,6 +17,8 @@ from analyses import experiments
 from analyses.experiments import Arm, Experiment, Frame
 from analyses.experiments._base import Given
 from analyses.experiments._exchange import OnStates
+from analyses.experiments.attribution import TOKENS
+from interp import attribution
 from interp.conditions import Condition
 from interp.experimenting import Programme, programme, shape
 from stepscope_commands.reproducing.plan import Bed, Part, Plan, keeping, options
@@ -192,6 +194,20 @@ class Work:
     def _some(self, bed: Bed, first: int, last: int, most: int | None) -> list[Sample]:
         samples = self.of(bed, first=first if most is None else 0, last=last)  # fewer may have been drawn
         return samples if most is None else samples[: most * (2 if bed.twins else 1)]
+
+    def attributions(
+        self, acts: store.ActivationStore, *, most: int | None = None
+    ) -> Iterator[tuple[Part, attribution.Programme]]:
+        """What is attributed to pairs of clean runs, by part.
+
+        Args:
+            acts: The store.
+            most: Only so many samples of the first family.
+        """
+        for one in (one for one in self.experiments if one.part.id in self.only):
+            clean = self._clean(acts, one.bed, one.n, one.seeds, most).clean.runs
+            if pairs := [attribution.Asked(*pair) for pair in one.experiment.sought(clean, one.frame)]:
+                yield one.part, attribution.programme(self.model, pairs, into=acts, analysis=TOKENS)
 
     def changed(
         self,

@@ -151,7 +151,7 @@ def row(claim: Claim, found: Found, links: Mapping[str, str]) -> Row:
         claim.place,
         numbers,
         int(_at(result.record.summary, claim.n) if claim.n else result.record.n),
-        result.verdict,
+        _at(result.record.summary, claim.verdict) if claim.verdict else result.verdict,
         result.finding,
         _rule(result.record.analysis),
         tuple(evidence),

@@ -13,7 +13,7 @@ import store
 from analyses import experiments
 from analyses.experiments import Frame, Noise
 from analyses.experiments._paired import Interval
-from analyses.experiments.noise import Labels, decide, labels_of
+from analyses.experiments.noise import Labels, Verdicts, decide, labels_of
 from tests.planted import Planted
 
 FRAME = Frame(steps=6, layers=3, latent_frames=3, held=0)
@@ -128,7 +128,10 @@ def test_planted_drops_come_back(tmp_path):
 )
 def test_the_verdict_follows_what_was_planted(tmp_path, step, frame, verdict):
     acts = plant(tmp_path / "acts", step=tuple(step), frame=tuple(frame), clean=MANY)
-    assert Noise().compare(acts).verdict == verdict
+    result = Noise().compare(acts)
+    assert result.verdict == verdict
+    summary = result.summary()
+    assert Verdicts(str(summary["step_verdict"]), str(summary["frame_verdict"])).both == verdict  # pyright: ignore[reportArgumentType]
 
 
 def test_few_samples_and_low_scores_decide_nothing(tmp_path):
@@ -140,11 +143,23 @@ def test_few_samples_and_low_scores_decide_nothing(tmp_path):
 
 def test_the_rule_at_its_edges():
     clean, sure = Interval(0.8, 0.7, 0.9, 10), Interval(0.3, 0.1, 0.5, 10)
-    assert decide(clean, Interval(0.6, 0.4, 0.7, 10), sure) == "replicates"
-    assert decide(clean, Interval(0.6, 0.39, 0.7, 10), sure) == "inconclusive"
-    assert decide(clean, Interval(0.2, 0.1, 0.39, 10), sure) == "does not replicate"
-    assert decide(clean, Interval(0.6, 0.5, 0.7, 10), Interval(-0.2, -0.3, -0.1, 10)) == "does not replicate"
-    assert decide(clean, Interval(0.6, 0.5, 0.7, 7), sure) == "inconclusive"
+    worse, unsure = Interval(-0.2, -0.3, -0.1, 10), Interval(0.1, -0.1, 0.3, 10)
+    yes, no, open_ = "replicates", "does not replicate", "inconclusive"
+    assert decide(clean, Interval(0.6, 0.4, 0.7, 10), sure) == (yes, yes)
+    assert decide(clean, Interval(0.6, 0.39, 0.7, 10), sure) == (open_, yes)
+    assert decide(clean, Interval(0.2, 0.1, 0.39, 10), sure) == (no, yes)
+    assert decide(clean, Interval(0.6, 0.5, 0.7, 10), worse) == (yes, no)
+    assert decide(clean, Interval(0.6, 0.5, 0.7, 10), unsure) == (yes, open_)
+    assert decide(clean, Interval(0.6, 0.5, 0.7, 7), sure) == (open_, open_)
+    assert decide(clean, Interval(0.6, 0.5, 0.7, 10), sure._replace(n=7)) == (open_, open_)
+    assert decide(Interval(0.19, 0.1, 0.3, 10), Interval(0.6, 0.5, 0.7, 10), sure) == (open_, open_)
+
+
+def test_the_experiment_replicates_if_both_halves_do_and_does_not_if_one_does_not():
+    yes, no, open_ = "replicates", "does not replicate", "inconclusive"
+    assert Verdicts(yes, yes).both == yes
+    assert Verdicts(yes, open_).both == Verdicts(open_, yes).both == open_
+    assert Verdicts(no, yes).both == Verdicts(yes, no).both == Verdicts(no, open_).both == no
 
 
 def test_videos_that_nothing_scored_are_told_apart_by_their_pixels(tmp_path):
