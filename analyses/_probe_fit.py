@@ -111,7 +111,7 @@ class _Fit(NamedTuple):
     """Ridge fits of all columns for one training set and penalty."""
 
     predicted: Columns
-    """Of the rows left out, without the training mean `[m, c]`."""
+    """Of the rows left out, without the training mean `[c, m]`."""
     cross: Columns
     """Targets times fitted values, both centred `[c, c]`."""
 
@@ -166,18 +166,19 @@ def _judged(machine: _Dual | _Primal, design: Design) -> tuple[Columns, Floats]:
     folds = range(len(design.edges) - 1)
     kinds = _kinds(design.tasks)
     sets = [_lacking(design, some) for some in (*combinations(folds, 1), *combinations(folds, 2))]
+    truths = [[_truth(design, lacking, kind) for lacking in sets] for kind in kinds]
     losses = np.full((len(folds), len(PENALTIES), len(design.tasks)), np.inf)
     told = np.empty((len(PENALTIES), len(design.tasks), design.edges[-1]), np.float32)
     for place in reversed(range(len(PENALTIES))):
         losses[:, place] = 0
         fits = list(machine.fits(place, sets))
-        for kind in kinds:
-            for lacking, read in zip(sets, _read(fits, kind, sets), strict=True):
+        for kind, truth in zip(kinds, truths, strict=True):
+            for lacking, read, true in zip(sets, _read(fits, kind, sets), truth, strict=True):
                 if len(lacking.folds) == 1:
-                    told[place, kind.places[:, None], lacking.rows] = read.argmax(-1) if kind.is_class else read[..., 0]
+                    told[place, kind.places[:, None], lacking.rows] = read.argmax(1) if kind.is_class else read[:, 0]
                     continue
                 one, other = lacking.folds
-                loss = _loss(read, design.targets[lacking.rows], kind)
+                loss = _loss(read, true, kind)
                 half = design.edges[one + 1] - design.edges[one]
                 losses[other, place, kind.places] += loss[:, :half].sum(axis=1)
                 losses[one, place, kind.places] += loss[:, half:].sum(axis=1)
@@ -207,14 +208,18 @@ def _lacking(design: Design, folds: tuple[int, ...]) -> _Lacking:
     return _Lacking(folds, np.flatnonzero(inside), len(kept), counts, squares)
 
 
-def _loss(read: Columns, truth: Floats, kind: _Kind) -> Columns:
+def _truth(design: Design, lacking: _Lacking, kind: _Kind) -> Columns:
+    """Of each task and row left out: the index of its class, or its number `[t, 1, m]`."""
+    own = design.targets[lacking.rows].T[kind.columns]
+    return own.argmax(axis=1, keepdims=True) if kind.is_class else own
+
+
+def _loss(read: Columns, true: Columns, kind: _Kind) -> Columns:
     """Of each task and row: minus the log of its class's posterior, or the squared error of its number `[t, m]`."""
-    wanted = truth[:, kind.columns].swapaxes(0, 1)
     if not kind.is_class:
-        return (read[..., 0] - wanted[..., 0]) ** 2
-    scores = np.ascontiguousarray(np.moveaxis(read, -1, 0))  # few classes: sums along the last axis would be slow
-    above = scores - scores.max(axis=0)
-    return np.log(np.exp(above).sum(axis=0)) - np.where(np.moveaxis(wanted, -1, 0) > 0, above, 0).sum(axis=0)
+        return (read[:, 0] - true[:, 0]) ** 2
+    above = read - read.max(axis=1, keepdims=True)
+    return np.log(np.exp(above).sum(axis=1)) - np.take_along_axis(above, true, axis=1)[:, 0]
 
 
 class _Dual:
@@ -222,63 +227,82 @@ class _Dual:
 
     With M the inverse of all rows' system (the intercept's row and column put in before, and left out after), R the
     rows that a training set lacks, and z = (M_RR)⁻¹ (M y)_R: z is what it errs by there, exactly, and (M y)_T - M_TR z
-    are its coefficients. Right-hand sides lie as rows here, `[c, n]`, as `_lapack` takes them.
+    are its coefficients. Sets that lack two folds share the factor of the first's M_RR. Right-hand sides lie as rows
+    here, `[c, n]`, as `_lapack` takes them.
     """
 
     def __init__(self, features: Floats, design: Design) -> None:
-        self._features, self._edges = features, design.edges
+        self._features = features
+        self._parts = [slice(*pair) for pair in pairwise(design.edges)]
         self._targets = np.ascontiguousarray(design.targets.T)
+        self._centred = self._targets - self._targets.mean(axis=1, keepdims=True)
+        self._right = np.concatenate([self._centred, np.ones_like(self._targets[:1])])
         self._gram = features @ features.T
         self._coefficients: dict[int, Columns] = {}
         self._room: dict[np.dtype[Any], Columns] = {}  # of the inverse: new memory for each penalty costs a tenth
 
     def fits(self, place: int, sets: Sequence[_Lacking]) -> Iterator[_Fit]:
-        """Fits to each training set with one penalty; the intercept is not penalised."""
+        """Fits to each training set, lacking one fold or two, with one penalty; the intercept is not penalised."""
         penalty = PENALTIES[place]
-        targets = self._targets.astype(np.float32 if penalty >= ROUNDED else np.float64)
-        inverse, coefficients = self._invert(targets, penalty)
+        inverse, coefficients = self._invert(np.float32 if penalty >= ROUNDED else np.float64, penalty)
         self._coefficients[place] = coefficients
+        targets = self._targets.astype(coefficients.dtype)
         explained = targets @ coefficients.T
+        errors = self._errors(inverse, coefficients)
         for lacking in sets:
-            truth, own = (np.take(one, lacking.rows, axis=1) for one in (targets, coefficients))
-            block = self._block(inverse, lacking.folds)
-            errors = own.copy()
-            _lapack.factor(block)
-            _lapack.solve(block, errors)
-            shared = explained - own @ errors.T  # y_T (M y)_T - y_T M_TR z, and M_RT y_T = (M y)_R - M_RR y_R
-            told = truth.T - errors.T - lacking.counts / lacking.trained
+            error = errors[lacking.folds]
+            own = np.concatenate([coefficients[:, self._parts[fold]] for fold in lacking.folds], axis=1)
+            shared = explained - own @ error.T  # y_T (M y)_T - y_T M_TR z, and M_RT y_T = (M y)_R - M_RR y_R
+            told = targets[:, lacking.rows] - error - (lacking.counts / lacking.trained)[:, None]
             yield _Fit(told, lacking.squares - penalty * shared)
 
     def weights(self, place: int) -> tuple[Columns, Columns]:
         """Weights of the fit to all rows with a penalty whose `fits` were made `[d, c]`, and its `cross`."""
         coefficients = self._coefficients[place]
-        centred = self._targets - self._targets.mean(axis=1, keepdims=True)
-        cross = centred @ (centred - PENALTIES[place] * coefficients).T
+        cross = self._centred @ (self._centred - PENALTIES[place] * coefficients).T
         return self._features.T @ coefficients.T.astype(np.float32), cross
 
-    def _invert(self, targets: Columns, penalty: float) -> tuple[Columns, Columns]:
+    def _invert(self, dtype: type[np.floating[Any]], penalty: float) -> tuple[Columns, Columns]:
         """M, of which the upper triangle counts, until the next penalty; and M y."""
-        if targets.dtype not in self._room:
-            self._room[targets.dtype] = np.empty(self._gram.shape, targets.dtype)
-        inverse = self._room[targets.dtype]
+        room = np.dtype(dtype)
+        if room not in self._room:
+            self._room[room] = np.empty(self._gram.shape, room)
+        inverse = self._room[room]
         inverse[:] = self._gram
         np.fill_diagonal(inverse, inverse.diagonal() + penalty)
-        _lapack.factor(inverse)
         _lapack.invert(inverse)
-        sums = _lapack.product(inverse, np.ones((1, len(inverse)), inverse.dtype))[0]
-        _lapack.add_outer(inverse, sums, -1 / sums.sum())
-        return inverse, _lapack.product(inverse, targets)
+        *found, sums = _lapack.product(inverse, self._right.astype(room))
+        coefficients = np.stack(found)
+        _lapack.add_products(inverse, sums[None], -1 / sums.sum())
+        return inverse, coefficients - np.multiply.outer(coefficients.sum(axis=1) / sums.sum(), sums)
 
-    def _block(self, inverse: Columns, folds: Sequence[int]) -> Columns:
-        """The rows and columns of some folds, of which the upper triangle counts."""
-        own = [slice(*self._edges[fold : fold + 2]) for fold in folds]
-        ends = np.cumsum([0, *(part.stop - part.start for part in own)]).tolist()
-        into = [slice(*pair) for pair in pairwise(ends)]
-        block = np.empty((ends[-1], ends[-1]), inverse.dtype)
-        for row, (source, target) in enumerate(zip(own, into, strict=True)):
-            for column in range(row, len(own)):
-                block[target, into[column]] = inverse[source, own[column]]
-        return block
+    def _errors(self, inverse: Columns, coefficients: Columns) -> dict[tuple[int, ...], Columns]:
+        """Errors z of the training sets that lack one fold or two `[c, m]`.
+
+        Of two the second's are solved first, in the Schur complement of the first's block.
+        """
+        found: dict[tuple[int, ...], Columns] = {}
+        for one, own in enumerate(self._parts):
+            root = inverse[own, own].copy()
+            _lapack.root(root)
+            after = own.stop
+            whole = np.concatenate([inverse[own, after:], coefficients[:, own].T], axis=1)
+            _lapack.whiten(root, whole)
+            right = whole[:, inverse.shape[1] - after :]
+            alone = right.copy()
+            _lapack.unwhiten(root, alone)
+            found[one,] = alone.T
+            for other, part in enumerate(self._parts[one + 1 :], one + 1):
+                cross = whole[:, part.start - after : part.stop - after]
+                rest = inverse[part, part].copy()
+                _lapack.add_products(rest, cross, -1)
+                second = coefficients[:, part] - right.T @ cross
+                _lapack.factor(rest)
+                _lapack.solve(rest, second)
+                first = right - cross @ second.T
+                _lapack.unwhiten(root, first)
+                found[one, other] = np.concatenate([first.T, second], axis=1)
+        return found
 
 
 class _Primal:
@@ -296,7 +320,7 @@ class _Primal:
         """As of `_Dual`."""
         for lacking in sets:
             mean, found, right = self._solved(lacking, PENALTIES[place])
-            yield _Fit(self._features[lacking.rows] @ found - mean @ found, right.T @ found)
+            yield _Fit((self._features[lacking.rows] @ found - mean @ found).T, right.T @ found)
 
     def weights(self, place: int) -> tuple[Columns, Columns]:
         """As of `_Dual`."""
@@ -320,16 +344,16 @@ class _Primal:
 def _read(fits: Sequence[_Fit], kind: _Kind, sets: Sequence[_Lacking]) -> Iterator[Columns]:
     """What is read off the rows left out, for each training set.
 
-    Discriminant scores of the classes `[t, m, k]`, or the number `[t, m, 1]`.
+    Discriminant scores of the classes `[t, k, m]`, or the number `[t, 1, m]`.
     """
-    every = [found.predicted[:, kind.columns].swapaxes(0, 1) for found in fits]
+    every = [found.predicted[kind.columns] for found in fits]
     if not kind.is_class:
         for own, lacking in zip(every, sets, strict=True):
-            yield own + (lacking.counts / lacking.trained)[kind.columns][:, None]
+            yield own + (lacking.counts / lacking.trained)[kind.columns][..., None]
         return
     all_slopes, all_offsets = _discriminants(np.stack([found.cross for found in fits]), kind, sets)
     for own, slopes, offsets in zip(every, all_slopes, all_offsets, strict=True):
-        yield own @ slopes + offsets[:, None]
+        yield slopes.swapaxes(1, 2) @ own + offsets[..., None]
 
 
 def _discriminants(every: Columns, kind: _Kind, sets: Sequence[_Lacking]) -> tuple[Columns, Columns]:

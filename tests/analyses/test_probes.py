@@ -6,7 +6,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from scipy import stats
+from scipy import special, stats
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -186,6 +186,47 @@ def test_a_number_is_told_by_ridge_regression_with_nested_folds(channels):
 def _ridge(features, truth, train, test, penalty):
     rows = np.concatenate(train)
     return Ridge(alpha=penalty).fit(features[rows].astype(np.float64), truth[rows]).predict(features[test])
+
+
+@pytest.mark.parametrize("edges", [(0, 66, 132, 198, 264, 330), (0, 100, 101, 230, 300)])
+def test_classes_are_told_by_penalised_discriminant_analysis_with_nested_folds(edges):
+    """Of a loop that fits each training set anew, in the space of features: folds are even, or one is a single row."""
+    rng = np.random.default_rng(5)
+    values = rng.integers(3, size=edges[-1])
+    spread = np.exp(-3 * np.arange(350) / 350)
+    features = (rng.standard_normal((len(values), 350)) + 0.2 * rng.standard_normal((3, 350))[values]) * spread
+    made = design(values)._replace(edges=edges)
+    found = fit(features.astype(np.float32), made)
+    scaled = _probe_fit.standardised(features.astype(np.float32))[0].astype(np.float64)
+    parts = np.split(np.arange(len(values)), edges[1:-1])
+    losses = np.zeros((len(parts), len(_probe_fit.PENALTIES)))
+    told = np.empty((len(_probe_fit.PENALTIES), len(values)), int)
+    for place, penalty in enumerate(_probe_fit.PENALTIES):
+        for outer, test in enumerate(parts):
+            train = np.setdiff1d(np.arange(len(values)), test)
+            told[place, test] = _discriminants(scaled, values, train, test, penalty).argmax(axis=1)
+            for inner in parts[:outer] + parts[outer + 1 :]:
+                scores = _discriminants(scaled, values, np.setdiff1d(train, inner), inner, penalty)
+                losses[outer, place] -= special.log_softmax(scores, axis=1)[range(len(inner)), values[inner]].sum()
+    own = _probe_fit._judged(_probe_fit._Dual(scaled.astype(np.float32), made), made)[0][..., 0]
+    np.testing.assert_allclose(own, np.where(np.isfinite(own), losses, np.inf), rtol=1e-3)
+    best = losses.argmin(axis=1)
+    assert np.isfinite(own).sum(axis=1).min() > 3
+    assert found.penalty == np.float32(_probe_fit.PENALTIES[losses.sum(axis=0).argmin()])
+    assert 0 < losses.sum(axis=0).argmin() < len(_probe_fit.PENALTIES) - 1
+    for outer, test in enumerate(parts):
+        np.testing.assert_array_equal(found.held_out[0][test], told[best[outer], test])
+
+
+def _discriminants(features, values, train, test, penalty):
+    """Scores of the classes `[test, k]`: Gaussians with a common covariance, to which the penalty is added."""
+    own, mean = features[train], features[train].mean(axis=0)
+    means = np.stack([own[values[train] == one].mean(axis=0) for one in range(3)])
+    apart = own - means[values[train]]
+    within = (apart.T @ apart + penalty * np.eye(features.shape[1])) / len(train)
+    slopes = np.linalg.solve(within, (means - mean).T)
+    prior = np.log(np.bincount(values[train]) / len(train))
+    return (features[test] - mean) @ slopes - np.einsum("kd,dk->k", means - mean, slopes) / 2 + prior
 
 
 def test_it_is_as_right_as_logistic_regression():
