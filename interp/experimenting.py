@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 import store
 from interp import batching, executors, resuming
+from interp.adapters import ModelAdapter
 from interp.capturing import Sweep, make_all, sweep
 from interp.conditions import Condition, donated, sweep_of
 from interp.errors import BadSpec
@@ -74,8 +75,15 @@ def shape(model: Model, settings: SamplerSettings) -> dict[str, Any]:
         "held": model.adapter.held,
         "tokens": tuple(geometry.tokens),
         "sites": tuple(name for name in model.adapter.modules if model.adapter.layers(name)),
+        "text_sites": tuple(name for name in model.adapter.modules if _all_text(model.adapter, name)),
         "branches": scope.branches,
     }
+
+
+def _all_text(adapter: ModelAdapter, site: str) -> bool:
+    """Whether the values of a site hold text tokens in all layers that have it."""
+    layers = adapter.layers(site)
+    return bool(layers) and set(layers) <= set(adapter.text_layers(site))
 
 
 def programme(

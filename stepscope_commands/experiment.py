@@ -106,7 +106,7 @@ def swap(
     asked = experiments.Swap(
         layers=_numbers(layers),
         windows=_windows(windows),
-        parts=experiments.Swap.parts if part is None else tuple(part),
+        parts=None if part is None else tuple(part),
         inner_controls=inner_controls,
         keep=keep,
     )

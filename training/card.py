@@ -224,7 +224,7 @@ def render(config: Config) -> str:
         threads=cpu["threads"],
         timings=_timings(cpu["timings"]),
         device=measured["device"],
-        devices=measured["devices"],
+        devices=max(leg["devices"] for stage in stages.values() for leg in stage["legs"]),
         training=_training(stages),
         samples=measured["training"]["samples"]["transformer"],
         videos=measured["training"]["samples"]["vae"],

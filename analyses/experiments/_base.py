@@ -28,6 +28,8 @@ class Frame(NamedTuple):
     """Frames, rows and columns of the tokens inside blocks."""
     sites: tuple[str, ...] = ()
     """Sites inside blocks that the model has."""
+    text_sites: tuple[str, ...] = ()
+    """Those whose values hold text tokens, in every layer that has the site."""
     branches: tuple[str, ...] = ("cond",)
     """Branches that run."""
 

@@ -64,8 +64,25 @@ def arm(labels: Labels) -> Arm:
 
 
 def site_of(part: str, frame: Frame) -> str:
-    """Where a part is taken, unless another site is asked for."""
-    return TEXT if part == "text" and TEXT in frame.sites else RESID
+    """Where a part is taken, unless another site is asked for.
+
+    Raises:
+        BadPlan: if the part is the text, which the model has in neither place.
+    """
+    if part == "text" and TEXT in frame.sites:
+        return TEXT
+    if part not in parts_of(frame):
+        raise BadPlan(
+            f"there is no text to take of a donor: the model has no {TEXT}, and its {RESID} holds no text tokens; "
+            f"there are {', '.join(parts_of(frame))}"
+        )
+    return RESID
+
+
+def parts_of(frame: Frame) -> tuple[str, ...]:
+    """The parts that a model has."""
+    has_text = TEXT in frame.sites or RESID in frame.text_sites
+    return tuple(part for part in PARTS if part != "text" or has_text)
 
 
 def blocks(count: int, into: int) -> list[tuple[int, int]]:

@@ -52,8 +52,8 @@ class Swap(OnStates):
     """Layers to swap, one at a time; six from first to last if not given."""
     windows: tuple[tuple[int, int], ...] | None = None
     """First and last step of each window; the first step, the first quarter and all if not given."""
-    parts: tuple[str, ...] = PARTS
-    """What to take of the donor, of `PARTS`."""
+    parts: tuple[str, ...] | None = None
+    """What to take of the donor, of `PARTS`; all that the model has if not given."""
     inner_controls: bool = False
     """Whether parts other than `whole` are taken at layers between the first and the last tested one alone, which are
     all that the rule reads."""
@@ -66,12 +66,13 @@ class Swap(OnStates):
         windows = self.windows or ((0, 0), (0, max(0, frame.steps // 4 - 1)), (0, frame.steps - 1))
         _exchange.check_windows([(layer, layer) for layer in layers], frame.layers, what="layer")
         _exchange.check_windows(windows, frame.steps, what="step")
-        _exchange.check_parts(self.parts)
+        parts = _exchange.parts_of(frame) if self.parts is None else self.parts
+        _exchange.check_parts(parts)
         layers = sorted(set(layers))
         inner = layers[1:-1] if self.inner_controls else layers
         return tuple(
             _exchange.arm(Labels(part, _exchange.site_of(part, frame), layer, layer, *window))
-            for part in self.parts
+            for part in parts
             for layer in (layers if part == "whole" else inner)
             for window in dict.fromkeys(windows)
         )

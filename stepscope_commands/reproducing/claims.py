@@ -310,7 +310,6 @@ BEYOND: Final = (
             Number("rank correlation of gradients with real patches", "rho"),
             Number("above that of the size of the change alone (control)", "rho_above_size"),
         ),
-        ("attribution_on_the_way",),
     ),
 )
 """Questions that the paper leaves open, asked of the same runs. Only plans that have their parts show them."""

@@ -53,13 +53,22 @@ def test_the_plan_is_layers_by_windows_by_parts():
     assert len(set(arms)) == len(arms) == len(PARTS) * 6 * 2  # a quarter of four steps is the first one
     assert {(arm.first_step, arm.last_step) for arm in arms} == {(0, 0), (0, 3)}
     assert {arm.site for arm in arms if arm.part == "text"} == {"cross_attn_out"}
-    joined = PLANTED.frame._replace(sites=("resid_post",))
-    assert {arm.labels["site"] for arm in Swap().plan(joined)} == {"resid_post"}
+    joined = PLANTED.frame._replace(sites=("resid_post",), text_sites=("resid_post",))
+    assert {(arm.labels["part"], arm.labels["site"]) for arm in Swap().plan(joined)} == {
+        (part, "resid_post") for part in PARTS
+    }
     keeps = {item.site: item for item in FEW.keeps(PLANTED.frame)[0].items}
     assert keeps["resid_post"].layers == (0, 3, 5)
     assert keeps["resid_post"].steps == (0, 1, 2, 3)
     assert set(keeps) == {"latent", "resid_post", "cross_attn_out"}
     assert Swap(keep=False).keeps(PLANTED.frame)[0] == Swap.clean
+
+
+def test_a_model_whose_text_has_a_stream_of_its_own_is_swapped_without_it():
+    apart = PLANTED.frame._replace(sites=("resid_post", "v"), text_sites=("v",))
+    assert {arm.labels["part"] for arm in Swap().plan(apart)} == set(PARTS) - {"text"}
+    with pytest.raises(analyses.BadPlan, match=r"no text to take of a donor.*there are whole, target"):
+        Swap(parts=("whole", "text")).plan(apart)
 
 
 @pytest.mark.parametrize(
