@@ -17,7 +17,7 @@ from analyses._channel_stats import Pool, refuse
 from analyses._energy_kinds import KIND
 from analyses._energy_maps import Maps, block_side, small
 from analyses._energy_parts import quantities
-from analyses._stats import SAMPLE, over_samples
+from analyses._stats import SAMPLE, bare, over_samples
 from analyses._token_regions import Mask, means, regions
 from analyses.errors import NonFinite
 from store import dims
@@ -197,12 +197,10 @@ def _by_kind(profile: xr.DataArray) -> dict[str, xr.DataArray]:
 
 
 def _named(array: xr.DataArray, long_name: str) -> xr.DataArray:
-    return array.drop_attrs().assign_attrs(long_name=long_name, units="activation")
+    return bare(array).assign_attrs(long_name=long_name, units="activation")
 
 
 def _first_frame_share(profile: xr.DataArray) -> xr.DataArray:
     total = profile.sum(dims.FRAME)
     share = (profile.isel(frame=0, drop=True) / total.where(total > 0)).mean(dims.STEP, skipna=True)
-    return share.drop_attrs().assign_attrs(
-        long_name="share of the energy in the first frame, mean over steps", units="1"
-    )
+    return bare(share).assign_attrs(long_name="share of the energy in the first frame, mean over steps", units="1")

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from analyses._energy_kinds import KIND
-from analyses._stats import SAMPLE, over_samples
+from analyses._stats import SAMPLE, bare, over_samples
 from analyses._token_regions import CLASSES, FOREGROUND, REGION, TOKEN_CLASS
 from store import dims
 
@@ -143,4 +143,4 @@ def _exp(arrays: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
 
 
 def _said(array: xr.DataArray, long_name: str, units: str = _RATIO) -> xr.DataArray:
-    return array.drop_attrs().assign_attrs(long_name=long_name, units=units).transpose(SAMPLE, ...)
+    return bare(array).assign_attrs(long_name=long_name, units=units).transpose(SAMPLE, ...)

@@ -49,6 +49,15 @@ def per_sample(by_run: xr.DataArray) -> xr.DataArray:
     return mean.rename({"sample_id": SAMPLE}).transpose(SAMPLE, ...)
 
 
+def bare(array: xr.DataArray) -> xr.DataArray:
+    """An array without attributes, and none on its coordinates."""
+    if any(one.attrs for one in array.coords.values()):
+        return array.drop_attrs()  # which takes xarray longer than all else that is done with a small array
+    found = array.copy(deep=False)
+    found.attrs = {}
+    return found
+
+
 def half_width(spread: xr.DataArray, count: xr.DataArray | int) -> xr.DataArray:
     """Half the width of the t interval of a mean.
 
@@ -81,7 +90,7 @@ def over_samples(
     mean, spread = _moments(values, there, count)
     half = spread * _widths(len(values))[count]
     # In NumPy: xarray aligns at each operator, which costs most of an analysis of few samples.
-    like = by_sample.transpose(SAMPLE, ...).isel({SAMPLE: 0}, drop=True).drop_attrs()
+    like = bare(by_sample.transpose(SAMPLE, ...).isel({SAMPLE: 0}, drop=True))
     told = {
         name: mean,
         f"{name}_low": np.clip(mean - half, *bounds),

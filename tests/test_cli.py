@@ -175,7 +175,7 @@ def test_every_command_has_help_and_the_version(capsys: pytest.CaptureFixture[st
 
 def test_an_unknown_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, "capture", "--into", tmp_path / "acts", *FEW, "--model", "tinywam")
-    assert "no model 'tinywam': bundled are tinywan" in line
+    assert "no model 'tinywam': bundled are tinycog, tinywan" in line
     line = refused(capsys, "capture", "--into", tmp_path / "acts", *FEW, "--model", tmp_path)
     assert "model_index.json" in line
     line = refused(capsys, "capture", "--into", tmp_path / "acts", *FEW, "--model", "nobody/nothing")
