@@ -22,7 +22,7 @@ brought to mean 0 and deviation 1 over all tokens of its cell (run, step, layer)
 CONSTANT: Final = 1e-6
 """A channel whose deviation is below this fraction of its root mean square does not vary, and does not count."""
 FEW: Final = 128
-"""Tokens, spread over the cell, that tell what its channels are about, before all are read."""
+"""Tokens, spread over the cell, that tell which channels are outliers, before all are read."""
 
 
 class Cell(NamedTuple):
@@ -48,81 +48,79 @@ def of_cell(tokens: Floats, outlier: NDArray[np.bool_] | None, kinds: Sequence[s
     """
     found = {kind: np.zeros(len(tokens), np.float32) for kind in KINDS}
     pieces = parts(tokens)
+    channels = _Channels(tokens.shape[1], rows=len(tokens[pieces[0]]))
     with np.errstate(invalid="ignore", over="ignore"):  # whoever reads the energies refuses what is not finite
-        few = tokens[:: max(1, len(tokens) // FEW)]
         if outlier is None:
+            few = tokens[:: max(1, len(tokens) // FEW)]
             outlier = outlying_in(np.sqrt(np.square(few).mean(axis=0)), np.abs(few).max(axis=0))
         apart = np.flatnonzero(outlier)
-        moments = _Moments(few, rows=len(tokens[pieces[0]]))
         for part in pieces:
             some = tokens[part]
             np.vecdot(some, some, out=found["raw"][part])
+            channels.add(some)
             if len(apart):
                 massive = some[:, apart]
                 np.vecdot(massive, massive, out=found["massive"][part])
                 some[:, apart] = 0
                 np.vecdot(some, some, out=found["masked"][part])
                 some[:, apart] = massive
-            moments.add(some)
         if not len(apart):
             found["masked"] = found["raw"]
+        for part in pieces:
+            channels.square_deviations(tokens[part])
         if "standardised" in kinds:
-            shift, weight = moments.standardising()
-            for part in pieces:
-                some = tokens[part]
-                across = some @ (2 * weight * shift)
-                found["standardised"][part] = np.square(some, out=some) @ weight - across
-            found["standardised"] += weight @ np.square(shift)
-        energy = np.sqrt(np.maximum(np.stack([found[kind] for kind in kinds]), 0))
-        return Cell(energy, moments.square, moments.absmax, outlier)
+            np.matmul(tokens, channels.weights(), out=found["standardised"])
+        energy = np.sqrt(np.stack([found[kind] for kind in kinds]))
+        return Cell(energy, channels.square, channels.absmax, outlier)
 
 
-class _Moments:
-    """Mean, variance and largest magnitude of each channel, from one reading of the tokens.
+class _Channels:
+    """Mean, then variance, and largest magnitude of each channel; sums over a part are added up in float64.
 
-    Deviations are taken from the mean of a few tokens. These are a share f of all, so that the variance is at least
-    about f times the square of how far that mean is off, and what cancels below costs at most 1/f in rounding, and
-    next to nothing where those few are like the others. Sums over a part are added up in float64.
+    The interpreter's lock is taken and given back at each call: there are as few of them as passes over the tokens.
 
     Args:
-        few: Some of the tokens `[n, d]`.
+        count: Channels.
         rows: Tokens of a part at most.
     """
 
-    def __init__(self, few: Floats, *, rows: int) -> None:
-        channels = few.shape[1]
-        self._near = few.mean(axis=0, dtype=np.float64).astype(np.float32)
-        # A row for each token: numpy subtracts a single row from many at half the speed.
-        self._rows = np.tile(self._near, (rows, 1))
-        self._count, self._sum, self._squares = 0, np.zeros(channels), np.zeros(channels)
-        self.absmax = np.zeros(channels, np.float32)
+    def __init__(self, count: int, *, rows: int) -> None:
+        self._ones = np.ones(rows, np.float32)
+        self._tokens, self._sum, self._squares = 0, np.zeros(count), np.zeros(count)
+        self._least, self._most = np.full((2, count), np.array([[np.inf], [-np.inf]]), np.float32)
+        self._here = np.empty(count, np.float32)
+        self._means: Floats | None = None
 
     def add(self, tokens: Floats) -> None:
-        """Some more tokens `[n, d]`, from which the mean of the few is taken for good."""
-        np.maximum(self.absmax, np.maximum(tokens.max(axis=0), -tokens.min(axis=0)), out=self.absmax)
-        tokens -= self._rows[: len(tokens)]
-        self._count += len(tokens)
-        self._sum += np.ones(len(tokens), np.float32) @ tokens
-        self._squares += np.einsum("nd,nd->d", tokens, tokens)
+        """Some more tokens `[n, d]`."""
+        self._tokens += len(tokens)
+        np.maximum(self._most, np.maximum.reduce(tokens, axis=0, out=self._here), out=self._most)
+        np.minimum(self._least, np.minimum.reduce(tokens, axis=0, out=self._here), out=self._least)
+        self._sum += np.matmul(self._ones[: len(tokens)], tokens, out=self._here)
+
+    def square_deviations(self, tokens: Floats) -> None:
+        """Put the square of its deviation from the mean in the place of each value; when all tokens were added."""
+        if self._means is None:
+            # A row for each token: numpy subtracts a single row from many at half the speed.
+            self._means = np.tile((self._sum / self._tokens).astype(np.float32), (len(self._ones), 1))
+        np.subtract(tokens, self._means[: len(tokens)], out=tokens)
+        np.square(tokens, out=tokens)
+        self._squares += np.matmul(self._ones[: len(tokens)], tokens, out=self._here)
+
+    @property
+    def absmax(self) -> Floats:
+        """Largest magnitude `[d]`."""
+        return np.maximum(self._most, -self._least)
 
     @property
     def square(self) -> NDArray[np.float64]:
-        """Mean square of each channel `[d]`."""
-        off, variance = self._central()
-        return variance + (self._near + off) ** 2
+        """Mean square `[d]`."""
+        return self._squares / self._tokens + (self._sum / self._tokens) ** 2
 
-    def standardising(self) -> tuple[Floats, Floats]:
-        """Means of what `add` left `[d]`, and what squared deviations from them count `[d]`.
-
-        These weights are 1 / (variance · channels that vary), and 0 where none is.
-        """
-        off, variance = self._central()
+    def weights(self) -> Floats:
+        """What the squared deviations of a token count `[d]`: 1 / (variance · channels that vary), 0 where none is."""
+        variance = self._squares / self._tokens
         varies = np.sqrt(variance) > CONSTANT * np.sqrt(self.square)
-        weight = np.zeros(len(off), np.float32)
-        weight[varies] = 1 / (variance[varies] * max(1, int(varies.sum())))
-        return off.astype(np.float32), weight
-
-    def _central(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """How far means are off, and variances `[d]`."""
-        off = self._sum / self._count
-        return off, np.maximum(self._squares / self._count - off**2, 0)
+        found = np.zeros(len(variance), np.float32)
+        found[varies] = 1 / (variance[varies] * max(1, int(varies.sum())))
+        return found

@@ -7,8 +7,9 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
+from analyses._energy_cells import Floats
 from analyses._energy_kinds import KIND, UNITS
-from analyses._stats import described, half_width
+from analyses._stats import bare, described, every, half_width
 from store import dims
 
 MAP_SAMPLE: Final = "map_sample"
@@ -40,17 +41,15 @@ def block_side(tokens: xr.DataArray) -> int:
     return -(-max(tokens.sizes[dims.Y], tokens.sizes[dims.X]) // MAP_CELLS)
 
 
-def small(tokens: xr.DataArray) -> xr.DataArray:
-    """Energies of the kept steps `[…, map_step, layer, frame, y, x]`, float32, lazily."""
-    kept = tokens.isel({dims.STEP: kept_steps(tokens.sizes[dims.STEP])})
-    return in_blocks(kept, block_side(tokens)).rename({dims.STEP: MAP_STEP})
-
-
-def in_blocks(tokens: xr.DataArray, side: int) -> xr.DataArray:
-    """Energies `[…, y, x]` averaged in blocks of so many tokens a side, float32."""
-    if side > 1:
-        tokens = tokens.coarsen({dims.Y: side, dims.X: side}, boundary="pad").mean()
-    return tokens.astype(np.float32)
+def in_blocks(tokens: Floats, side: int) -> Floats:
+    """A copy of energies `[…, y, x]`, averaged in blocks of so many tokens a side; the last may be smaller."""
+    if side == 1:
+        return tokens.copy()
+    for axis in (-2, -1):
+        first = np.arange(0, tokens.shape[axis], side)
+        counts = np.diff(first, append=tokens.shape[axis]).astype(np.float32)
+        tokens = np.add.reduceat(tokens, first, axis=axis) / (counts if axis == -1 else counts[:, None])
+    return tokens
 
 
 class Maps:
@@ -58,42 +57,49 @@ class Maps:
 
     def __init__(self) -> None:
         self.first: dict[str, xr.DataArray] = {}
-        self._n: xr.DataArray | int = 0
-        self._mean = xr.DataArray(np.float32(0))
-        self._squares = xr.DataArray(np.float32(0))
+        self._like: xr.DataArray | None = None
+        self._n = np.zeros(0, np.int64)
+        self._mean = self._squares = np.zeros(0, np.float32)
 
     def add(self, sample: str, maps: xr.DataArray, counted: xr.DataArray | None = None) -> None:
         """Take in one sample's maps `[kind, map_step, layer, frame, y, x]`, of the layers that are `counted`."""
         if sample not in self.first and len(self.first) < MAP_SAMPLES:
             self.first[sample] = maps.sel({KIND: "raw"}, drop=True)
-        off = maps - self._mean
-        if counted is None:
-            self._n = self._n + 1
-            self._mean = self._mean + off / self._n
-            self._squares = self._squares + off * (maps - self._mean)
-        else:
-            self._n = self._n + counted.astype(np.float32)
-            self._mean = self._mean + (off / np.maximum(self._n, 1)).where(counted, 0)
-            self._squares = self._squares + (off * (maps - self._mean)).where(counted, 0)
+        values = maps.to_numpy()
+        if self._like is None:
+            self._like = maps
+            self._mean, self._squares = np.zeros_like(values), np.zeros_like(values)
+            self._n = np.zeros(maps.sizes[dims.LAYER], np.int64)
+        yes = np.ones(len(self._n), bool) if counted is None else counted.to_numpy()
+        self._n += yes
+        for at in np.ndindex(values.shape[:3]):  # a cell at a time stays in the processor's cache
+            if yes[at[-1]]:
+                off = values[at] - self._mean[at]
+                self._mean[at] += off / self._n[at[-1]]
+                off *= values[at] - self._mean[at]
+                self._squares[at] += off
 
     def keep(self, layers: xr.DataArray) -> None:
         """Forget means and spreads of layers that are False here, bool `[layer]`."""
-        self._n, self._mean, self._squares = (
-            xr.DataArray(one).where(layers, 0) for one in (self._n, self._mean, self._squares)
-        )
+        self._n[~layers.to_numpy()] = 0
+        for one in (self._mean, self._squares):
+            one[:, :, ~layers.to_numpy()] = 0
 
     def arrays(self, *, side: int) -> dict[str, xr.DataArray]:
         """`maps`, `maps_<kind>` of other kinds and `sample_maps`, with what a caption needs."""
-        n = int(np.max(self._n))
-        spread = (self._squares / (n - 1)) ** 0.5 if n > 1 else self._mean * np.nan
+        assert self._like is not None
+        n = int(self._n.max())
+        width = half_width(xr.DataArray(1.0), n).item()
         blocks = f", in blocks of {side} × {side} tokens" if side > 1 else ""
         found: dict[str, xr.DataArray] = {}
-        for kind in self._mean[KIND].to_numpy().tolist():
-            mean, off = (one.sel({KIND: kind}, drop=True) for one in (self._mean, spread))
-            attrs = described(mean, half_width(off, n), n=n, attrs={"units": UNITS[kind]})
+        for at, kind in enumerate(self._like[KIND].to_numpy().tolist()):
+            like = bare(self._like.isel({KIND: at}, drop=True))
+            mean = like.copy(data=self._mean[at])
+            few = [one[at].reshape(-1)[:: every(one[at].size)] for one in (self._mean, self._squares)]
+            attrs = described(few[0], width * np.sqrt(few[1] / max(1, n - 1)), n=n, attrs={"units": UNITS[kind]})
             words = f"{_WORDS[kind]}{blocks}, mean over samples"
             found["maps" if kind == "raw" else f"maps_{kind}"] = mean.assign_attrs({**attrs, "long_name": words})
         along = xr.Variable(MAP_SAMPLE, list(self.first))
-        each = xr.concat(list(self.first.values()), dim=along, coords="minimal", compat="override").drop_attrs()
+        each = bare(xr.concat(list(self.first.values()), dim=along, coords="minimal", compat="override"))
         words = f"{_WORDS['raw']}{blocks}, of single samples"
         return {**found, "sample_maps": each.assign_attrs(long_name=words, units=UNITS["raw"])}

@@ -7,7 +7,8 @@ keep to their places, so that most often none are; at worst everything is read t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
@@ -15,10 +16,10 @@ import xarray as xr
 
 from analyses._channel_stats import Pool, refuse
 from analyses._energy_kinds import KIND
-from analyses._energy_maps import Maps, block_side, small
+from analyses._energy_maps import Maps, block_side
 from analyses._energy_parts import quantities
 from analyses._stats import SAMPLE, bare, over_samples
-from analyses._token_regions import Mask, means, regions
+from analyses._token_regions import ALL, REGION, Mask, regions
 from analyses.errors import NonFinite
 from store import dims
 
@@ -26,25 +27,29 @@ _RAW: Final = "raw L2 norm over channels"
 
 
 class Read(Protocol):
-    """What reads one sample: `analyses._energy_whole.whole` of its runs."""
+    """What reads one sample's whole tokens: `analyses._energy_whole.whole` of its runs."""
 
     def __call__(
         self, sample: str, weights: xr.DataArray, *, outlier: xr.DataArray | None, layers: Sequence[int] | None = None
     ) -> xr.Dataset:
-        """`profile`, `parts`, `maps`, `square`, `absmax` and `outlier` of a sample."""
+        """`parts`, `maps`, `square`, `absmax` and `outlier` of a sample."""
         ...
 
 
 def measure(
-    samples: Mapping[str, xr.DataArray], foregrounds: Mapping[str, Mask] | None = None
+    samples: Sequence[str],
+    read: Callable[[str, xr.DataArray], xr.Dataset],
+    foregrounds: Mapping[str, Mask] | None = None,
+    *,
+    like: xr.DataArray,
 ) -> tuple[xr.Dataset, xr.DataArray]:
-    """The numbers, from the tokens.
+    """The numbers. One sample is read after the other; what stays of each are means, and the sums of the maps.
 
     Args:
-        samples: The runs of each sample, `[(kind, )run, step, layer, frame, y, x]`, lazy or not; without kinds they are
-            raw. One sample is read after the other, a few chunks at a time; what stays is a profile for each sample and
-            the sums of the maps.
+        samples: All of them.
+        read: What gives `parts` and `maps` of one (`analyses._energy_reading.of_runs`), by weights of its tokens.
         foregrounds: Of samples that have one.
+        like: Tokens of one, for the size of the grid.
 
     Returns:
         The quantities that `energy` lists, and the raw step profile of each sample `[sample, step]`.
@@ -52,10 +57,9 @@ def measure(
     Raises:
         NonFinite: if an energy is NaN or infinite.
     """
-    table = _Table(next(iter(samples.values())), foregrounds or {})
-    for sample, tokens in samples.items():
-        told = tokens if KIND in tokens.dims else tokens.expand_dims({KIND: ["raw"]})
-        table.add(sample, _reduced(told, table.weights(sample)))
+    table = _Table(like, foregrounds or {})
+    for sample in samples:
+        table.add(sample, read(sample, table.weights(sample)))
     return table.found()
 
 
@@ -67,7 +71,7 @@ def measure_whole(
     like: xr.DataArray,
     outlier: xr.DataArray | None,
 ) -> tuple[xr.Dataset, xr.DataArray, xr.DataArray]:
-    """The same from whole tokens.
+    """The same from whole tokens, of which outliers are left out.
 
     Args:
         samples: All of them.
@@ -82,11 +86,9 @@ def measure_whole(
     Raises:
         NonFinite: if an energy or a channel is NaN or infinite.
     """
-    table = _Table(like, foregrounds or {})
     if outlier is not None:
-        for sample in samples:
-            table.add(sample, read(sample, table.weights(sample), outlier=outlier))
-        return *table.found(), outlier
+        return *measure(samples, partial(read, outlier=outlier), foregrounds, like=like), outlier
+    table = _Table(like, foregrounds or {})
     pool, guess = Pool(), None
     right: dict[str, xr.DataArray] = {}  # layers whose energies were made with the outliers that are now known
     for sample in samples:
@@ -108,17 +110,6 @@ def measure_whole(
     return *table.found(), guess
 
 
-def _reduced(tokens: xr.DataArray, weights: xr.DataArray) -> xr.Dataset:
-    """One sample's mean over its runs, in memory: its profile, its maps and its parts."""
-    bare = tokens.reset_coords(drop=True).mean(dims.RUN, skipna=False)
-    found = {
-        "profile": bare.mean((dims.Y, dims.X), dtype=np.float64, skipna=False),
-        "maps": small(bare),
-        "parts": means(bare, weights).astype(np.float64),
-    }
-    return xr.Dataset(found).compute()
-
-
 class _Table:
     """What stays of the samples.
 
@@ -134,7 +125,7 @@ class _Table:
         names = list(foregrounds)
         self._others = dict(zip(names, names[1:] + names[:1], strict=True)) if len(names) > 1 else {}
         self._maps = Maps()
-        self._rows: dict[str, xr.Dataset] = {}
+        self._rows: dict[str, xr.DataArray] = {}
 
     def weights(self, sample: str) -> xr.DataArray:
         """Of the parts of the picture; another sample's foreground stands for elsewhere."""
@@ -143,13 +134,13 @@ class _Table:
 
     def add(self, sample: str, one: xr.Dataset, *, counted: xr.DataArray | None = None) -> None:
         """Take in what was read of a sample; maps of the layers that are counted, bool `[layer]`."""
-        if not np.isfinite(one["profile"]).all():
+        if not np.isfinite(_profile(one["parts"])).all():
             raise NonFinite(
                 f"Energies of sample {sample} are NaN or infinite: the model overflowed there. Leave it out, e.g. with "
                 f"where=\"sample_id <> '{sample}'\", or capture it again in another dtype."
             )
         self._maps.add(sample, one["maps"], counted)
-        self._rows[sample] = one[["profile", "parts"]]
+        self._rows[sample] = one["parts"]
 
     def forget(self, layers: xr.DataArray) -> None:
         """Maps of these layers, bool `[layer]`, are to be added again, by `correct`."""
@@ -159,7 +150,7 @@ class _Table:
         """What was read again, of some layers."""
         row = self._rows[sample]
         there = row[dims.LAYER].isin(one[dims.LAYER])
-        self._rows[sample] = one[["profile", "parts"]].reindex_like(row).where(there, row)
+        self._rows[sample] = one["parts"].reindex_like(row).where(there, row)
         maps = one["maps"].reindex({dims.LAYER: row[dims.LAYER]})
         self._maps.add(sample, maps, there)
 
@@ -167,11 +158,17 @@ class _Table:
         """The quantities, and the raw step profile of each sample."""
         along = xr.Variable(SAMPLE, list(self._rows))
         table = xr.concat(list(self._rows.values()), dim=along, coords="minimal", compat="override", join="exact")
-        raw = table["profile"].sel({KIND: "raw"}, drop=True)
-        arrays = {**_of_raw(raw), **quantities(table["parts"]), **self._maps.arrays(side=self._side)}
+        profile = _profile(table)
+        raw = profile.sel({KIND: "raw"}, drop=True)
+        arrays = {**_of_raw(raw), **quantities(table), **self._maps.arrays(side=self._side)}
         if table.sizes[KIND] > 1:
-            arrays |= _by_kind(table["profile"])
+            arrays |= _by_kind(profile)
         return xr.Dataset(arrays), raw.mean((dims.LAYER, dims.FRAME))
+
+
+def _profile(parts: xr.DataArray) -> xr.DataArray:
+    """Mean energy of each frame, from that of its parts."""
+    return parts.sel({REGION: ALL}, drop=True)
 
 
 def _of_raw(profile: xr.DataArray) -> dict[str, xr.DataArray]:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from analyses._energy_kinds import KIND
+from analyses._registry import Verdict
 from analyses._stats import SAMPLE, bare, over_samples
 from analyses._token_regions import CLASSES, FOREGROUND, REGION, TOKEN_CLASS
 from store import dims
@@ -27,7 +28,7 @@ _RATIO: Final = "ratio"
 class Layers(NamedTuple):
     """What is said about early and later layers."""
 
-    verdict: Literal["replicates", "does not replicate", "inconclusive", "descriptive"]
+    verdict: Verdict | Literal["descriptive"]
     late: tuple[float, float, float]
     """Mean specialisation of later layers with its interval."""
     rise: tuple[float, float, float]

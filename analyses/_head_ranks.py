@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from analyses._stats import LEVEL, SAMPLE
+from analyses._stats import LEVEL, SAMPLE, bare
 from store import Sample
 
 RESAMPLES: Final = 1000
@@ -37,8 +37,8 @@ def ranks(by_head: xr.DataArray, seed: int) -> dict[str, xr.DataArray]:
         "n": n,
         "interval": f"95 % of {RESAMPLES} bootstrap resamples of the samples" if n > 1 else "no interval",
     }
-    bare = by_head.isel({SAMPLE: 0}, drop=True)
-    return {key: bare.copy(data=one.reshape(bare.shape)).drop_attrs().assign_attrs(attrs) for key, one in ends.items()}
+    like = bare(by_head.isel({SAMPLE: 0}, drop=True))
+    return {key: like.copy(data=one.reshape(like.shape)).assign_attrs(attrs) for key, one in ends.items()}
 
 
 def with_motion(array: xr.DataArray, samples: Sequence[Sample]) -> dict[str, xr.DataArray]:
@@ -63,8 +63,8 @@ def with_motion(array: xr.DataArray, samples: Sequence[Sample]) -> dict[str, xr.
     }
     z = np.arctanh(np.clip(found, -1 + 1e-9, 1 - 1e-9))
     ends = {"with_motion": found, "with_motion_low": np.tanh(z - half), "with_motion_high": np.tanh(z + half)}
-    bare = array.isel({SAMPLE: 0}, drop=True)
-    return {key: bare.copy(data=one).drop_attrs().assign_attrs(attrs) for key, one in ends.items()}
+    like = bare(array.isel({SAMPLE: 0}, drop=True))
+    return {key: like.copy(data=one).assign_attrs(attrs) for key, one in ends.items()}
 
 
 def _moved(sample: Sample) -> float:

@@ -6,7 +6,7 @@ Shapes: l labels, g the axes of the grid, s samples.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -17,6 +17,7 @@ from analyses._features import Grid
 from analyses._probe_grid import Cells, Plan
 from analyses._probe_labels import Label
 from analyses._probe_scores import INTERVAL, above_chance, difference_interval, interval, positive
+from analyses._registry import Verdict
 from store import dims
 
 LABEL: Final = "label"
@@ -27,7 +28,6 @@ FALSE_RATE: Final = 0.05
 """Of the cells called decodable, the share that may be false (Benjamini and Hochberg 1995)."""
 RULED_OUT: Final = 0.1
 """A gain over chance whose interval ends below this in every cell is too small to speak of."""
-Verdict = Literal["replicates", "does not replicate", "inconclusive"]
 _UNITS: Final = "accuracy, or R² of a number"
 
 

@@ -18,7 +18,8 @@ from store import ActivationStore, Json, ReadOnlyStore, ResultRecord, take_prove
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
 
-Verdict = Literal["replicates", "does not replicate", "inconclusive", "descriptive"]
+Verdict = Literal["replicates", "does not replicate", "inconclusive"]
+"""What the rule of an analysis says of its claim."""
 Analysis = Callable[..., Result]
 """`(acts, *, where=None, runs=None, **params) -> Result`."""
 PACKAGES: Final = ("stepscope", "dask", "duckdb", "numpy", "scipy", "xarray", "zarr")
@@ -37,7 +38,7 @@ class Found(NamedTuple):
     """Samples."""
     summary: Json
     """The headline numbers; finite, None where there is none."""
-    verdict: Verdict = "descriptive"
+    verdict: Verdict | Literal["descriptive"] = "descriptive"
 
 
 def register(analysis: Callable[P, Result]) -> Callable[P, Result]:

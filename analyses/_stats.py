@@ -7,8 +7,9 @@ interval is NaN and every text says so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -23,6 +24,8 @@ LEVEL: Final = 0.95
 """Coverage of every interval of this package."""
 INTERVAL: Final = "95 % Student t interval over samples, the runs of a sample averaged first"
 """How every interval is made, for attributes and captions."""
+TYPICAL: Final = 1_000_000
+"""Cells, where there are more, of which a typical half width is the median."""
 PEAK_FLOOR: Final = 0.05
 """Smallest excess over the median step, as a fraction, that is called a peak."""
 PEAK_MIN_SAMPLES: Final = 3
@@ -97,7 +100,7 @@ def over_samples(
         f"{name}_high": np.clip(mean + half, *bounds),
     }
     n = int(count[count > 0].min(initial=len(values))) if count.any() else 0  # cells without any value do not count
-    attrs = described(like.copy(data=mean), like.copy(data=half), n=n, attrs=by_sample.attrs)
+    attrs = described(mean, half, n=n, attrs=by_sample.attrs)
     return {key: like.copy(data=one).assign_attrs(attrs).rename(key) for key, one in told.items()}
 
 
@@ -120,20 +123,24 @@ def _widths(samples: int) -> NDArray[np.float64]:
 
 
 def described(
-    mean: xr.DataArray, half: xr.DataArray, *, n: int, attrs: dict[str, object]
+    mean: NDArray[Any], half: NDArray[Any], *, n: int, attrs: Mapping[Any, object]
 ) -> dict[str, str | int | float]:
     """Attributes that a caption needs: `n`, `interval` and `typical_half_width`.
 
     `typical_half_width` is the median over cells of the interval's half width as a fraction of the
     mean; it is left out where there is no interval.
     """
-    middle = mean.to_numpy()
-    relative = np.abs(half.transpose(*mean.dims).to_numpy() / np.where(middle != 0, middle, np.nan))
+    relative = np.abs(half / np.where(mean != 0, mean, np.nan))
     found: dict[str, str | int | float] = {str(key): str(value) for key, value in attrs.items()}
     found |= {"n": n, "interval": INTERVAL if n > 1 else "no interval: it needs two samples"}
     if np.isfinite(relative).any():
         found["typical_half_width"] = float(np.nanmedian(relative))
     return found
+
+
+def every(cells: int) -> int:
+    """Of so many cells every so-manieth tells what a typical one is: of a million at least."""
+    return max(1, cells // TYPICAL)
 
 
 class Peak(NamedTuple):

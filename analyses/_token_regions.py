@@ -15,6 +15,8 @@ from store import ActivationStore, dims
 
 REGION: Final = "region"
 """Axis of parts of the grid, here only."""
+ALL: Final = "all"
+"""All tokens of a frame."""
 TOKEN_CLASS: Final = "token_class"
 """Axis of classes of tokens."""
 CLASSES: Final = ("first frame", "frame border", "interior")
@@ -72,7 +74,7 @@ def masks(acts: ActivationStore, samples: list[str], grid: tuple[int, int, int])
 
 
 def regions(grid: tuple[int, int, int], own: Mask | None, other: Mask | None) -> xr.DataArray:
-    """Weights of the tokens of each part, `[region, frame, y, x]`; of parts that are not known, none.
+    """Weights of the tokens of each part, of all first, `[region, frame, y, x]`; of parts that are not known, none.
 
     Foreground counts by the share of the token that is covered; background are tokens without any.
     """
@@ -84,32 +86,24 @@ def regions(grid: tuple[int, int, int], own: Mask | None, other: Mask | None) ->
     for mask in (own, other):
         nothing = np.zeros(grid, np.float32)
         parts += [nothing, nothing] if mask is None else [mask, (mask == 0).astype(np.float32)]
-    weights = np.concatenate([classes, np.stack(parts)])
-    return xr.DataArray(weights, dims=(REGION, dims.FRAME, dims.Y, dims.X), coords={REGION: [*CLASSES, *FOREGROUND]})
+    weights = np.concatenate([np.ones((1, *grid), np.float32), classes, np.stack(parts)])
+    names = [ALL, *CLASSES, *FOREGROUND]
+    return xr.DataArray(weights, dims=(REGION, dims.FRAME, dims.Y, dims.X), coords={REGION: names})
 
 
-def means(tokens: xr.DataArray, weights: xr.DataArray) -> xr.DataArray:
-    """Weighted mean of the tokens of each part in each frame, lazily: `[…, frame, region]`, NaN for an empty part."""
-    found = xr.apply_ufunc(
-        weighted,
-        tokens,
-        weights,
-        input_core_dims=[[dims.FRAME, dims.Y, dims.X], [REGION, dims.FRAME, dims.Y, dims.X]],
-        output_core_dims=[[dims.FRAME, REGION]],
-        dask="parallelized",
-        output_dtypes=[np.float32],
-        join="override",
-    )
-    return found.assign_coords({REGION: weights[REGION]})
+def weighted(tokens: NDArray[Any], weights: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Weighted mean of the tokens of each part in each frame, NaN for an empty part.
 
+    Args:
+        tokens: `[…, F, h, w]`.
+        weights: `[region, F, h, w]`.
 
-def weighted(tokens: NDArray[Any], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same of arrays: of tokens `[…, F, h, w]` and weights `[region, F, h, w]`, `[…, F, region]`."""
+    Returns:
+        `[…, F, region]`.
+    """
     flat = tokens.reshape(*tokens.shape[:-2], -1)
-    found = np.empty((*flat.shape[:-1], len(weights)), np.float32)
-    total = weights.sum(axis=(-2, -1))
+    found = np.empty((*flat.shape[:-1], len(weights)))
     with np.errstate(invalid="ignore", divide="ignore"):
         for frame in range(flat.shape[-2]):
-            by_region = weights[:, frame].reshape(len(weights), -1).T
-            found[..., frame, :] = flat[..., frame, :] @ by_region / total[:, frame]
-    return found
+            found[..., frame, :] = flat[..., frame, :] @ weights[:, frame].reshape(len(weights), -1).T
+        return found / weights.sum(axis=(-2, -1), dtype=np.float64).T

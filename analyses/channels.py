@@ -16,7 +16,7 @@ from analyses._channel_stats import OUTLIER, needs, of_sample, outlying, source
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, select
-from analyses._stats import SAMPLE, over_samples
+from analyses._stats import SAMPLE, bare, over_samples
 from analyses._steps import switches, with_steps
 from analyses._words import counts, finite, percent, triple, with_interval
 from store import ActivationStore, Json, StepInfo, dims
@@ -113,7 +113,7 @@ def measure(samples: dict[str, xr.Dataset]) -> xr.Dataset:
         "outlier_rate": (rate, "share of samples and steps in which a channel is an outlier", "1"),
     }
     for name, (array, said, units) in plain.items():
-        found[name] = array.astype(np.float32).drop_attrs().assign_attrs(long_name=said, units=units)
+        found[name] = bare(array.astype(np.float32)).assign_attrs(long_name=said, units=units)
     return xr.Dataset(found)
 
 

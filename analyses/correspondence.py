@@ -24,7 +24,7 @@ from analyses._probe_tables import FALSE_RATE, verdict
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import arrays_of_all, select
-from analyses._stats import SAMPLE, over_samples
+from analyses._stats import SAMPLE, bare, over_samples
 from analyses._steps import switches, with_steps
 from analyses._tracks import RADIUS
 from analyses._words import counts, finite, percent, triple
@@ -245,7 +245,7 @@ def _tracked(gain: NDArray[Any], arrays: Mapping[str, xr.DataArray]) -> dict[str
     for name, of in (("tracked", "gain"), ("head_tracked", "head_gain")):
         if of in arrays:
             own, yes = np.split(yes, [arrays[of].size])
-            found[name] = arrays[of].copy(data=own.reshape(arrays[of].shape)).drop_attrs().assign_attrs(attrs)
+            found[name] = bare(arrays[of].copy(data=own.reshape(arrays[of].shape))).assign_attrs(attrs)
     return found
 
 

@@ -15,10 +15,11 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from analyses import _channel_stats
-from analyses._energy_kinds import KIND, KINDS, raw
+from analyses._energy_kinds import KIND, KINDS
 from analyses._energy_maps import MAP_CELLS, MAP_SAMPLE, MAP_SAMPLES, MAP_STEP, MAP_STEPS
 from analyses._energy_measure import measure, measure_whole
 from analyses._energy_parts import Layers, judge
+from analyses._energy_raw import raw
 from analyses._energy_whole import Asked, whole
 from analyses._registry import Found, once, register
 from analyses._result import Result
@@ -30,7 +31,7 @@ from analyses._words import counts, finite, percent, some, triple, with_interval
 from analyses.errors import NoRuns, UnknownOption
 from store import ActivationStore, Json, StepInfo, dims
 
-__all__ = ["MAP_CELLS", "MAP_SAMPLE", "MAP_SAMPLES", "MAP_STEP", "MAP_STEPS", "energy", "measure"]
+__all__ = ["MAP_CELLS", "MAP_SAMPLE", "MAP_SAMPLES", "MAP_STEP", "MAP_STEPS", "energy"]
 
 VERSION: Final = 2
 SWITCH_REACH: Final = 1
@@ -123,8 +124,12 @@ def _measured(
     """The numbers, and the raw step profile of each sample, from the arrays that all runs hold."""
     groups = chosen.by_sample()
     if len(kinds) == 1 and f"{site}/energy" in held:
-        lazily = {sample: raw(acts, runs, site=site, branch=branch) for sample, runs in groups.items()}
-        return measure(lazily, _foregrounds(acts, lazily, next(iter(lazily.values()))))
+        like = acts.load(site, "energy", runs=chosen.run_ids[:1], branch=branch)
+
+        def read_raw(sample: str, weights: xr.DataArray) -> xr.Dataset:
+            return raw(acts, groups[sample], weights, site=site, branch=branch)
+
+        return measure(list(groups), read_raw, _foregrounds(acts, groups, like), like=like)
     reduction = _channel_stats.source(held, site)
     known = (
         None  # told by the tokens that are read anyway

@@ -21,7 +21,7 @@ from analyses._evidence import SHOWN
 from analyses._kinds import Calibration
 from analyses._options import Seed
 from analyses._paths import Explored, Mix, explored
-from analyses._registry import Found, once, register
+from analyses._registry import Found, Verdict, once, register
 from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, select
 from analyses._stats import SAMPLE, over_samples, per_sample, wilson
@@ -231,7 +231,7 @@ def _by_sample(samples: Sequence[Explored], steps: NDArray[np.int64]) -> xr.Data
 
 def _verdict(
     samples: Sequence[Explored],
-) -> tuple[Literal["replicates", "does not replicate", "inconclusive", "descriptive"], tuple[int, float, float] | None]:
+) -> tuple[Verdict | Literal["descriptive"], tuple[int, float, float] | None]:
     """The rule of `exploration`, and how many samples say so, with the interval of their share."""
     ambiguous = [one for one in samples if one.answers > 1]
     if not ambiguous:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import xarray as xr
@@ -20,7 +20,7 @@ from analyses._feature_scores import EXAMPLES, Watch, explained
 from analyses._feature_tables import KEPT, SAME, WORDS, Half
 from analyses._feature_training import Recipe, train
 from analyses._options import Numbers, Positive, Seed
-from analyses._registry import Found, once, register
+from analyses._registry import Found, Verdict, once, register
 from analyses._result import Result
 from analyses._select import Selection, select
 from analyses._steps import switches, with_steps
@@ -259,7 +259,7 @@ def _dataset(
     )
 
 
-def _verdict(data: xr.Dataset) -> Literal["replicates", "does not replicate", "inconclusive"]:
+def _verdict(data: xr.Dataset) -> Verdict:
     _, low, high = triple(data, "over_gaussian")
     if low > MARGIN and data.attrs["stable"] >= STABLE:
         return "replicates"

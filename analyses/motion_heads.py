@@ -22,7 +22,7 @@ from analyses._across import chosen_by_others
 from analyses._head_ranks import ranks, with_motion
 from analyses._matching import count_heads
 from analyses._options import Numbers, Positive, Seed
-from analyses._registry import Found, once, register
+from analyses._registry import Found, Verdict, once, register
 from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, select
 from analyses._separability import SHUFFLES, family_wise, shares, shuffles
@@ -248,7 +248,7 @@ def _tokens(acts: ActivationStore, source: _Source, run: str, *, step: int, laye
     return flat.astype(np.float32, copy=False)
 
 
-def _verdict(data: xr.Dataset) -> Literal["replicates", "does not replicate", "inconclusive"]:
+def _verdict(data: xr.Dataset) -> Verdict:
     _, low, high = triple(data, "excess")
     if bool((data["p"] <= FALSE_RATE).any()) and low > 0:
         return "replicates"

@@ -8,7 +8,7 @@ between a curve and its plateau, over the plateau's height. Noise adds to that a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -20,7 +20,7 @@ from analyses._probe_grid import Cells, make_plan, measure
 from analyses._probe_labels import Label, Samples
 from analyses._probe_scores import SHARED_CLASS, SHARED_NUMBER
 from analyses._probe_tables import LABEL
-from analyses._registry import Found, once, register
+from analyses._registry import Found, Verdict, once, register
 from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, select
 from analyses._stats import LEVEL
@@ -215,9 +215,7 @@ def interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([values[0], np.minimum(low, values[0]), np.maximum(high, values[0])])
 
 
-def judge(
-    low: float, high: float, *, samples: int, step: float
-) -> Literal["replicates", "does not replicate", "inconclusive"]:
+def judge(low: float, high: float, *, samples: int, step: float) -> Verdict:
     """The rule of `perception_first`; `step` is the smallest distance of captured steps."""
     if samples < MIN_SAMPLES or not np.isfinite(low):
         return "inconclusive"

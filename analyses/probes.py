@@ -19,8 +19,8 @@ from analyses._features import Grid
 from analyses._options import Folds, Numbers
 from analyses._probe_grid import Plan, latents, make_plan, measure, on
 from analyses._probe_labels import CONTROLS, Label
-from analyses._probe_tables import LABEL, TARGET, Verdict, tables, verdict
-from analyses._registry import Found, once, register
+from analyses._probe_tables import LABEL, TARGET, tables, verdict
+from analyses._registry import Found, Verdict, once, register
 from analyses._result import Result
 from analyses._select import arrays_of_all, select
 from analyses._steps import switches, with_steps

@@ -7,17 +7,17 @@ what counts are changes after the picture has formed, and the same from the firs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
-from analyses._registry import Found, once, register
+from analyses._registry import Found, Verdict, once, register
 from analyses._result import Result
 from analyses._select import Selection, select
-from analyses._stats import SAMPLE, over_samples, per_sample, wilson
+from analyses._stats import SAMPLE, bare, over_samples, per_sample, wilson
 from analyses._steps import switches, with_steps
 from analyses._words import counts, finite, triple, with_interval
 from analyses._x0 import ANSWER, METRIC, SOLVED
@@ -145,7 +145,7 @@ def sign_test(net: NDArray[np.float64]) -> Signs:
     return Signs(better, worse, np.where(better + worse > 0, p, 1))
 
 
-def judge(signs: Signs, *, samples: int, rare: bool) -> Literal["replicates", "does not replicate", "inconclusive"]:
+def judge(signs: Signs, *, samples: int, rare: bool) -> Verdict:
     """The rule of `self_correction`.
 
     Args:
@@ -193,7 +193,7 @@ def _found(acts: ActivationStore, chosen: Selection, *, scorer: str | None) -> F
             continue  # the step of a change, and there is none
         by_sample = per_sample(one[name].assign_coords(sample_id=read["sample_id"]))
         arrays |= over_samples(name, by_sample.assign_attrs(long_name=words, units=units), bounds=bounds)
-    formed = read["distance_commit"].drop_attrs().assign_attrs(long_name="step of a formed picture", units="step")
+    formed = bare(read["distance_commit"]).assign_attrs(long_name="step of a formed picture", units="step")
     data = xr.Dataset(arrays).assign(formed_by_run=formed)
     data["answer_by_run"] = right.astype(np.int8).assign_attrs(long_name="answer read from x̂0", units="1 = right")
     infos = acts.run(chosen.run_ids[0]).steps

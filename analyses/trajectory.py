@@ -20,7 +20,7 @@ import store
 from analyses._registry import Found, once, register
 from analyses._result import Result
 from analyses._select import Selection, arrays_of_all, select
-from analyses._stats import over_samples, per_sample
+from analyses._stats import bare, over_samples, per_sample
 from analyses._steps import switches, with_steps
 from analyses._words import counts, finite, some, triple, with_interval
 from analyses._x0 import (
@@ -113,7 +113,7 @@ def _found(acts: ActivationStore, chosen: Selection, *, scorer: str | None) -> F
     for name, (long_name, units) in _WORDS.items():
         if name not in by_run:
             continue
-        array = by_run[name].drop_attrs().assign_attrs(long_name=long_name, units=units)
+        array = bare(by_run[name]).assign_attrs(long_name=long_name, units=units)
         arrays[f"{name}_by_run"] = array
         if name != "final_score":
             bounds = (0, 1) if name in ("score", "pixel_distance") else (0, last if name in COMMITS else np.inf)
@@ -150,8 +150,7 @@ def readings(acts: ActivationStore, chosen: Selection, *, scorer: str | None) ->
             f"The {len(runs)} chosen runs have no array of x̂0 in common: some hold x0_hat/full, others x0_hat/pixels. "
             "Choose runs of one capture with where= or runs=."
         )
-    paths = compute(*(delayed(_path)(acts.path, run, kind) for kind in kinds for run in runs))
-    parts = [_stacked(list(paths[first : first + len(runs)])) for first in range(0, len(paths), len(runs))]
+    parts = [_stacked(list(compute(*(delayed(_path)(acts.path, run, kind) for run in runs)))) for kind in kinds]
     distance = parts[0]["latent_distance" if "latent_distance" in parts[0] else "pixel_distance"]
     parts.append(distance_commit(distance).to_dataset(name="distance_commit"))
     rows = _score_rows(acts, runs, scorer)

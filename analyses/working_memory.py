@@ -8,7 +8,7 @@ x̂0, may show it. So the same probe reads both, and only what goes beyond them 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -22,7 +22,7 @@ from analyses._probe_fit import Floats
 from analyses._probe_labels import Label
 from analyses._probe_scores import INTERVAL, above_chance, difference_interval, interval, positive
 from analyses._probe_tables import FALSE_RATE, LABEL, RULED_OUT
-from analyses._registry import Found, once, register
+from analyses._registry import Found, Verdict, once, register
 from analyses._result import Result
 from analyses._select import arrays_of_all, select
 from analyses._steps import switches, with_steps
@@ -37,7 +37,6 @@ STATES: Final = ("hidden", "visible")
 MIN_HIDDEN: Final = 10
 """Samples whose object is hidden in some latent frame, at least; the same for a single frame's score."""
 _UNITS: Final = "accuracy, or R² of the place"
-Verdict = Literal["replicates", "does not replicate", "inconclusive"]
 
 
 class Scored(NamedTuple):

@@ -1,8 +1,10 @@
-"""How much memory something takes at most."""
+"""Memory in benchmarks: how much something takes at most, and files that the page cache is to forget."""
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -39,3 +41,12 @@ class Peak:
 
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+
+
+def forget(paths: Iterable[Path]) -> None:
+    """Have the page cache forget these files, so that they are read from the disk."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)  # what is not written yet stays
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(handle)

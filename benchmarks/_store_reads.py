@@ -20,6 +20,7 @@ import numpy as np
 import tensorstore
 import xarray as xr
 import zarr
+from _memory import forget
 from _store_writes import Cells, ours
 from numpy.typing import NDArray
 from zarr.dtype import data_type_registry
@@ -182,13 +183,8 @@ def _pooled(report: Report, array: xr.DataArray, folder: Path, rounds: int) -> N
             offset += count
         os.close(handle)
 
-    def forget(_: str) -> None:
-        handle = os.open(file, os.O_RDONLY)
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(handle)
-
-    forget("")
+    forget([file])
     mean = array[0, 0].mean(("frame", "y", "x"), skipna=False)
     with dask.config.set(scheduler="threads"):
-        seconds = interleaved({"raw": raw, "pooled": mean.compute}, rounds=rounds, after=forget)
+        seconds = interleaved({"raw": raw, "pooled": mean.compute}, rounds=rounds, after=lambda _: forget([file]))
     report.add_ratio("store.read.pooled.ratio_raw", seconds["raw"], seconds["pooled"])

@@ -14,8 +14,11 @@ as joblib gives them, and no controls, no baseline and no store.
 Activations are made: a decaying spectrum, massive channels, and a label that is written more clearly from layer to
 layer.
 
-**Energies.** The time to read the same arrays into memory over the time of `analyses.energy`, from a warm page cache:
-of the reduction `energy` (raw), and of whole tokens (all four kinds).
+**Energies.** The time to read the same arrays into memory over the time of `analyses.energy`, of the reduction `energy`
+(raw) and of whole tokens (all four kinds): from the disk, as activations that are larger than the memory are read, and
+from the page cache.
+
+STEPSCOPE_BENCH_PARTS=probes (or energies) leaves out the rest.
 """
 
 from __future__ import annotations
@@ -25,14 +28,14 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.append(sys.path.pop(0))  # this file is called as the package is: its folder comes last
 
 import numpy as np
-from _memory import Peak
+from _memory import Peak, forget
 from _store_writes import run, steps
 from numpy.typing import NDArray
 from scipy import stats
@@ -55,12 +58,15 @@ GRID = 40 * 50
 
 def measure(report: Report, *, quick: bool) -> None:
     """Probes, then energies."""
+    parts = os.environ.get("STEPSCOPE_BENCH_PARTS", "probes energies").split()
+    if unknown := set(parts) - {"probes", "energies"}:
+        raise SystemExit(f"STEPSCOPE_BENCH_PARTS are probes and energies, not {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as folder:
-        probes(report, Path(folder) / "probes", quick=quick)
-    with tempfile.TemporaryDirectory() as folder:
-        energies(report, Path(folder) / "raw", "energy", quick=quick)
-    with tempfile.TemporaryDirectory() as folder:
-        energies(report, Path(folder) / "kinds", "full", quick=quick)
+        if "probes" in parts:
+            probes(report, Path(folder) / "probes", quick=quick)
+    for reduction in ("energy", "full") if "energies" in parts else ():
+        with tempfile.TemporaryDirectory() as folder:
+            energies(report, Path(folder), reduction, quick=quick)
     report.add("analyses.load", os.getloadavg()[0], "processes", 1)
 
 
@@ -118,11 +124,15 @@ def energies(report: Report, folder: Path, reduction: str, *, quick: bool) -> No
         for id in runs:
             acts.load("resid_post", reduction, runs=[id], lazy=False)
 
-    seconds = interleaved({"read": read, "energy": lambda: analyses.energy(acts)}, rounds=2 if quick else 7)
+    files = [path for path in folder.rglob("c.*") if path.is_file()]
+    forgetting: dict[str, Callable[[str], None]] = {"disk": lambda _: forget(files), "cache": lambda _: None}
     name = {"energy": "raw", "full": "kinds"}[reduction]
     nbytes = 4 * samples * count * layers * int(np.prod(shape))
-    report.add_median(f"analyses.energy.{name}.mb_s", nbytes / 1e6 / seconds["energy"], "MB/s")
-    report.add_ratio(f"analyses.energy.{name}.ratio_read", seconds["read"], seconds["energy"])
+    for of, after in forgetting.items():
+        cases = {"read": read, "energy": lambda: analyses.energy(acts)}
+        seconds = interleaved(cases, rounds=2 if quick else 7, after=after)
+        report.add_median(f"analyses.energy.{name}.{of}.mb_s", nbytes / 1e6 / seconds["energy"], "MB/s")
+        report.add_ratio(f"analyses.energy.{name}.{of}.ratio_read", seconds["read"], seconds["energy"])
 
 
 def _tokens(

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 import store
 from interp import donors, intervening, provenance, resuming
-from interp.errors import BadIntervention
+from interp.errors import BadInput, BadIntervention
 from interp.gradients import Attributed, Backward, Ends, Moved, Places, Taps, follow
 from interp.interventions import Donor, Need
 from interp.interventions._base import Where
@@ -90,6 +90,16 @@ class Programme(NamedTuple):
             f"{len(self.asked)} pairs of runs to attribute, {len(self.asked) - len(self.missing)} of them in the store "
             f"already; {len(self.missing)} to make: {graphs} steps with a gradient, each about three forwards"
         )
+
+
+def check_executor(executor: str) -> None:
+    """Refuse to take gradients elsewhere: with any executor but `local`, the weights of this process are only compared.
+
+    Raises:
+        BadInput: if it is another.
+    """
+    if executor != "local":
+        raise BadInput(f"gradients are taken in one process, not by {executor}; ask for --executor local")
 
 
 def programme(model: Model, asked: Sequence[Asked], *, into: store.ActivationStore, analysis: str) -> Programme:

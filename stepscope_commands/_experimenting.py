@@ -55,7 +55,6 @@ def experiment(
         AnalysisError: if the options do not fit the model, or the runs cannot be compared.
         StoreError: if the store cannot be written.
     """
-    import interp
     import store
     from analyses.experiments import Frame
     from analyses.experiments.attribution import TOKENS
@@ -83,8 +82,8 @@ def experiment(
     beside = attribution.programme(model, pairs, into=acts, analysis=TOKENS)
     if pairs:
         tell(str(beside))
-    if beside.missing and executor != "local":  # the weights that this process holds are only compared
-        raise interp.BadInput(f"gradients are taken in one process, not by {executor}; ask for --executor local")
+    if beside.missing:
+        attribution.check_executor(executor)
     if batch > 1:
         tell(batching.told(model, len(todo.missing), size=batch, calls=experimenting.calls(model, todo, batch=batch)))
     if dry_run:

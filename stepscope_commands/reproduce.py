@@ -217,15 +217,16 @@ def _make(asked: Plan, parts: set[str], of: Of, out: Path, place: Path, tflops: 
 
 
 def _without_gradients(asked: Plan, parts: set[str], of: Of) -> set[str]:
-    """The parts that an executor can make: with any but `local`, the weights of this process are only compared."""
-    import interp
-    from analyses.experiments import Attribution
+    """The parts that an executor can make."""
+    from analyses import experiments
+    from interp import attribution
 
-    left = {part.id for part in asked.experiment if part.of == Attribution.name and part.id in parts}
+    seeking = (part.id for part in asked.experiment if experiments.get(part.of).takes_gradients)
+    left = parts.intersection(seeking)
     if of.executor == "local" or not left:
         return parts
     if not parts.intersection(part.id for part in asked.parts) - left:
-        raise interp.BadInput(f"gradients are taken in one process, not by {of.executor}; ask for --executor local")
+        attribution.check_executor(of.executor)
     sys.stderr.write(f"{', '.join(sorted(left))} left out: gradients are taken by --executor local alone\n")
     return parts - left
 

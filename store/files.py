@@ -174,11 +174,12 @@ def check_all(folder: Location, sizes: Mapping[str, int]) -> None:
     place, key = places.at(folder)
     there = place.sizes(key, sizes)
     for name, nbytes in sizes.items():
-        path = folder / name
         if name not in there:
+            path = folder / name  # made here: it takes as long as all else for a name
             raise MissingFile(f"{path} is missing; restore it from a copy, or delete the run and make it again")
         if there[name] != nbytes:
-            raise DamagedArray(f"{path} has {there[name]} bytes instead of {nbytes}; restore it, or make the run again")
+            told = f"{folder / name} has {there[name]} bytes instead of {nbytes}"
+            raise DamagedArray(f"{told}; restore it, or make the run again")
 
 
 def checksum(path: Location) -> str:

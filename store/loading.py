@@ -93,12 +93,22 @@ class Part:
             return [partial(self._read_some, out, [np.flatnonzero(one) for one in there])]
         if not out.size:
             return []
-        scale, within, together = self._scales(), self._within(), max(1, _TOGETHER // self.meta.chunk_nbytes)
+        scale, wanted = self._scales(), self._wanted()
+        together = max(1, _TOGETHER // self.meta.chunk_nbytes)
+        groups = [slice(start, start + together) for start in range(0, len(wanted.numbers), together)]
+        files = list(self._files())
+        straight = scale is None and wanted.neighbours and out.dtype == self.meta.numpy
+        if straight and out[files[0][1]].flags.c_contiguous:
+            return [
+                partial(self._read_neighbours, file, int(wanted.numbers[group.start]), rows[group])
+                for file, target in files
+                for rows in [out[target].reshape(len(wanted.numbers), -1)]
+                for group in groups
+            ]
         return [
-            partial(self._read_chunks, file, chunks[start : start + together], within, out, scale)
-            for file, target in self._files()
-            for chunks in [list(self._chunks(target))]
-            for start in range(0, len(chunks), together)
+            partial(self._read_chunks, file, wanted, group, out[target], None if scale is None else scale[target])
+            for file, target in files
+            for group in groups
         ]
 
     def _read_some(self, out: NDArray[Any], found: Sequence[NDArray[np.intp]]) -> None:
@@ -106,37 +116,43 @@ class Part:
         if all(map(len, found)):
             out[np.ix_(*found)] = self.narrowed(found).read(out.dtype)
 
-    def _read_chunks(
-        self,
-        file: str,
-        chunks: Sequence[tuple[int, tuple[slice, ...]]],
-        within: decoding.Within,
-        out: NDArray[Any],
-        scale: NDArray[np.float32] | None,
-    ) -> None:
+    def _read_neighbours(self, file: str, first: int, rows: NDArray[Any]) -> None:
+        """Whole chunks of a file, which lie one after the other there as in `rows` `[chunk, …]`."""
         with OpenShard(self.folder / file, self.meta, self.sizes[file]) as shard:
-            shard.expect([number for number, _ in chunks])
-            for number, where in chunks:
-                own = None if scale is None else scale[self._of_scale(where)]
-                decoding.read_chunk(shard, number, within, out[where], own)
+            shard.fill_many(first, rows)
 
-    def _files(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Each file with its place in the output, 0 along axes of which a file holds more than one element."""
+    def _read_chunks(
+        self, file: str, wanted: _Wanted, group: slice, out: NDArray[Any], scale: NDArray[np.float32] | None
+    ) -> None:
+        """Some chunks of a file, of which `out` is the place."""
+        with OpenShard(self.folder / file, self.meta, self.sizes[file]) as shard:
+            numbers = wanted.numbers[group].tolist()
+            shard.expect(numbers)
+            for number, where in zip(numbers, wanted.places[group], strict=True):
+                own = None if scale is None else scale[self._of_scale(where)]
+                decoding.read_chunk(shard, number, wanted.within, out[where], own)
+
+    def _files(self) -> Iterator[tuple[str, tuple[slice, ...]]]:
+        """Each file with its place in the output: all along axes of which a file holds more than one element."""
         own = [self.meta.is_cell(axis) for axis in range(len(self.shape))]
         for target in np.ndindex(*(size if alone else 1 for alone, size in zip(own, self.shape, strict=True))):
             cell = [int(self.positions[axis][at]) if own[axis] else 0 for axis, at in enumerate(target)]
-            yield self.meta.file(cell), target
+            place = (slice(at, at + 1) if alone else slice(None) for alone, at in zip(own, target, strict=True))
+            yield self.meta.file(cell), tuple(place)
 
-    def _chunks(self, target: Sequence[int]) -> Iterator[tuple[int, tuple[slice, ...]]]:
-        """Each wanted chunk of a file: its number, and where it goes in the output."""
-        split = [self.meta.is_split(axis) for axis in range(len(self.shape))]
-        for place in np.ndindex(*(size if divided else 1 for divided, size in zip(split, self.shape, strict=True))):
-            inner = [int(self.positions[axis][at]) if split[axis] else 0 for axis, at in enumerate(place)]
-            where = tuple(
-                slice(at, at + 1) if split[axis] else slice(file, file + 1) if self.meta.is_cell(axis) else slice(None)
-                for axis, (at, file) in enumerate(zip(place, target, strict=True))
-            )
-            yield int(np.ravel_multi_index(inner, self.meta.counts)), where
+    def _wanted(self) -> _Wanted:
+        """What is wanted of each file."""
+        meta, within = self.meta, self._within()
+        split = [meta.is_split(axis) for axis in range(len(self.shape))]
+        inner = [places if divided else [0] for divided, places in zip(split, self.positions, strict=True)]
+        numbers = np.ravel_multi_index(np.ix_(*map(np.asarray, inner)), meta.counts).ravel()
+        lengths = [len(places) for places in inner]
+        places = [
+            tuple(slice(at, at + 1) if divided else slice(None) for divided, at in zip(split, place, strict=True))
+            for place in np.ndindex(*lengths)
+        ]
+        whole = meta.codec == "none" and meta.in_order and all(one is None for one in within)
+        return _Wanted(numbers, places, within, neighbours=whole and bool((np.diff(numbers) == 1).all()))
 
     def _within(self) -> list[NDArray[np.intp] | None]:
         """What is wanted of each chunk."""
@@ -161,6 +177,19 @@ class Part:
     def _of_scale(self, where: Sequence[slice]) -> tuple[slice, ...]:
         named = zip(self.meta.dims, where, strict=True)
         return tuple(slice(None) if dim in encodings.WITHIN else part for dim, part in named)
+
+
+class _Wanted(NamedTuple):
+    """What is wanted of a file: the same of each that a selection needs."""
+
+    numbers: NDArray[np.intp]
+    """Of its chunks."""
+    places: list[tuple[slice, ...]]
+    """Where each goes in the file's part of the output."""
+    within: decoding.Within
+    """What is wanted of each chunk."""
+    neighbours: bool
+    """Whether whole chunks are wanted that lie one after the other in the file, as in the output."""
 
 
 class _Array(NamedTuple):

@@ -24,6 +24,7 @@ from store.zarr_meta import ArrayMeta
 Part = bytes | memoryview
 
 _AT_ONCE: Final = 8 << 20  # bytes of neighbouring chunks that are fetched by one read
+_ALONE: Final = 64 << 10  # bytes from which on a chunk of a local file is read by itself, straight to where it goes
 _PIECE: Final = 1 << 19  # bytes that are read and decoded while they stay in the processor's cache
 
 
@@ -57,7 +58,7 @@ def encode(block: NDArray[Any], meta: ArrayMeta) -> Iterator[Part]:
     if meta.codec != "none":
         compress = partial(codecs.compress, meta.codec)
         return with_index(threads.in_order(compress, chunks(values, meta), needs=codecs.needs), meta)
-    if _in_order(meta):
+    if meta.in_order:
         return with_index([as_bytes(values)], meta)
     return with_index(map(as_bytes, chunks(values, meta)), meta)
 
@@ -90,12 +91,6 @@ def with_index(parts: Iterable[Part], meta: ArrayMeta) -> Iterator[Part]:
     yield crc32c.crc32c(table).to_bytes(4, "little")
 
 
-def _in_order(meta: ArrayMeta) -> bool:
-    """Whether the chunks lie one after the other in a C-contiguous cell."""
-    split = [axis for axis, count in enumerate(meta.counts) if count > 1]
-    return all(meta.inner[axis] == 1 for axis in range(max(split, default=-1) + 1))
-
-
 class OpenShard:
     """One shard open for reading. Use as a context manager.
 
@@ -121,10 +116,12 @@ class OpenShard:
             raise
 
     def expect(self, numbers: Sequence[int]) -> None:
-        """Fetch these chunks by one read, if they are small neighbours."""
+        """Fetch these chunks by one read, if they are small neighbours, or neighbours on a server."""
         starts, lengths = self._index[np.asarray(numbers)].T
+        if len(numbers) == 1 or (isinstance(self.path, Path) and lengths.min() >= _ALONE):
+            return
         first, end = int(starts.min()), int((starts + lengths).max())
-        if len(numbers) > 1 and end - first <= _AT_ONCE and end - first <= 1.2 * lengths.sum():
+        if end - first <= _AT_ONCE and end - first <= 1.2 * lengths.sum():
             self._held = (first, memoryview(self._reader.read(first, end - first)))
 
     def pieces(self, number: int) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -166,6 +163,15 @@ class OpenShard:
             raise DamagedArray(
                 f"{self.path} is damaged: a chunk of it does not decompress ({error}); make the run again"
             ) from error
+
+    def fill_many(self, first: int, out: NDArray[Any]) -> None:
+        """Uncompressed neighbours into contiguous `out` `[chunk, …]`, by one read; raises as `fill`."""
+        starts = self._index[first : first + len(out), 0]
+        if np.array_equal(starts, starts[0] + np.arange(len(out), dtype=starts.dtype) * out[0].nbytes):
+            self._read_into(as_bytes(out), int(starts[0]))
+            return
+        for number, chunk in enumerate(out, first):  # written by others
+            self.fill(number, chunk)
 
     def row(self, number: int, row: int) -> NDArray[Any]:
         """One row of an uncompressed chunk: its values along the last axis."""

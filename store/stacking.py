@@ -24,6 +24,8 @@ Ragged = Literal["refuse", "pad"]
 CHUNK: Final = 32 << 20
 """Bytes of a dask chunk: as many frames of one file as fit, at least one."""
 
+_CALLS: Final = 64  # a read of many small files is divided among the threads into so many calls
+
 
 class LazyRuns:
     """Several parts of equal shape as one array-like `[run, …]` for dask: reads what is indexed, nothing more.
@@ -114,10 +116,12 @@ def read(runs: LazyRuns, out: NDArray[Any] | None = None) -> NDArray[Any]:
     """
     values = np.empty(runs.shape, runs.dtype) if out is None else _shaped(out, runs.shape)
     steps = [step for part, own in zip(runs.parts, values, strict=True) for step in part.work(own)]
-    if len(steps) == 1:
-        steps[0]()
+    together = max(1, len(steps) // _CALLS)
+    some = [steps[first : first + together] for first in range(0, len(steps), together)]
+    if len(some) == 1:
+        _call(some[0])
     else:
-        for _ in threads.readers().map(_call, steps):
+        for _ in threads.readers().map(_call, some):
             pass
     return values
 
@@ -130,8 +134,9 @@ def _shaped(out: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return out.reshape(shape)
 
 
-def _call(step: Callable[[], None]) -> None:
-    step()
+def _call(steps: Sequence[Callable[[], None]]) -> None:
+    for step in steps:
+        step()
 
 
 def _chunks(part: Part, lazy: LazyRuns) -> tuple[int, ...]:

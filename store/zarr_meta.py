@@ -150,6 +150,12 @@ class ArrayMeta:
         chunk = tuple(1 if name in within else size for name, size in zip(names, shard, strict=True))
         return replace(whole, chunk=chunk, codec=codec, attributes=attributes)
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the chunks of a file lie one after the other in a C-contiguous cell."""
+        split = [axis for axis, count in enumerate(self.counts) if count > 1]
+        return all(self.inner[axis] == 1 for axis in range(max(split, default=-1) + 1))
+
     def is_cell(self, axis: int) -> bool:
         """Whether every element of an axis is in a file of its own."""
         return self.dims[axis] in CELL and self.shard[axis] == 1

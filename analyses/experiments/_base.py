@@ -85,6 +85,8 @@ class Experiment(ABC):
     """What clean runs keep: x_s of every step, so that changed runs can begin with it."""
     child: ClassVar[CaptureSpec] = CaptureSpec(items=())
     """What changed runs keep beside their video and its scores."""
+    takes_gradients: ClassVar[bool] = False
+    """Whether it compares attributions (`sought`), which are made by gradients."""
     twins: bool = False
     """Whether each sample comes with its twin, which has another answer."""
 
@@ -103,7 +105,7 @@ class Experiment(ABC):
         return None
 
     def sought(self, clean: Sequence[tuple[Sample, Run]], frame: Frame) -> tuple[Sought, ...]:
-        """Attributions that it compares, of the clean runs and their samples; most compare none."""
+        """Attributions that it compares, of the clean runs and their samples; none unless it `takes_gradients`."""
         return ()
 
     @abstractmethod

@@ -55,6 +55,7 @@ class Attribution(Patch):
     """The arms of `Patch`, each also foretold from one backward pass a step; see how well the cheap one ranks them."""
 
     name: ClassVar[str] = "attribution"
+    takes_gradients: ClassVar[bool] = True
     claim: ClassVar[str] = (
         "Which states carry the answer can be told without patching any: the gradient of the answer in x̂0 of the same "
         "step, times the difference to the donor's states, ranks patches by what they recover."

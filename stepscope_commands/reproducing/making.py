@@ -102,8 +102,7 @@ def _gradients(part: str, todo: attribution.Programme, rates: _Rates, share: flo
     """What attributions cost: a step with a gradient is about three without."""
     steps = sum(one.graphs for one in todo.missing) * share
     forwards, flops = rates.of(todo.asked[0].run.settings)
-    numbers = (math.ceil(steps), math.ceil(3 * steps * forwards))
-    return Cost(part, 0, *numbers, 3 * steps * flops, 0, 0)
+    return Cost(part, 0, math.ceil(steps), math.ceil(3 * steps * forwards), 3 * steps * flops, nbytes=0, shown=0)
 
 
 def _by_part(group: Group) -> list[tuple[str, Group]]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import weakref
+import tracemalloc
+from collections import Counter
+from dataclasses import dataclass
 
 import dask
-import dask.array
 import numpy as np
 import pytest
 import xarray as xr
 
 import analyses
-from analyses.energy import MAP_CELLS, measure
+import store
+from analyses import _energy_raw
+from analyses._energy_maps import in_blocks
+from analyses.energy import MAP_CELLS
 from tests.analyses.contract import AnalysisContract
 from tests.planted import Planted
 
@@ -23,11 +27,20 @@ class TestEnergy(AnalysisContract):
     planted = Planted(noise=0.02, **ONLY)
 
 
-def tokens(values: np.ndarray) -> dict[str, xr.DataArray]:
-    """Samples with one run each, from `[sample, step, layer, frame, y, x]`."""
-    labels = {dim: np.arange(size) for dim, size in zip(("step", "layer", "frame"), values.shape[1:4], strict=True)}
-    axes = ("run", "step", "layer", "frame", "y", "x")
-    return {f"s{i}": xr.DataArray(one[None], dims=axes, coords=labels) for i, one in enumerate(values)}
+@dataclass(frozen=True, kw_only=True)
+class Given(Planted):
+    """Runs whose energies are given, `[sample, seed, step, layer, frame, y, x]`."""
+
+    values: np.ndarray
+
+    def energies(self, sample: int, seed: int) -> np.ndarray:
+        return self.values[sample, seed][:, None].astype(np.float32)
+
+
+def given(values: np.ndarray) -> Given:
+    samples, seeds, steps, layers, frames, grid, _ = values.shape
+    sizes = {"samples": samples, "seeds": tuple(range(seeds)), "steps": steps, "layers": layers, "frames": frames}
+    return Given(values=values, grid=grid, **sizes, **ONLY)
 
 
 def test_planted_factors_come_back(tmp_path):
@@ -102,28 +115,37 @@ def test_a_peak_at_the_switch_of_experts_is_told(tmp_path, switch, coincides):
     assert result.to_dataset()["expert"].to_numpy().tolist()[switch] == "transformer_2"
 
 
-def test_large_maps_are_averaged_in_blocks():
+def test_large_maps_are_averaged_in_blocks(tmp_path):
     side = 2 * MAP_CELLS + 1
-    values = np.ones((2, 1, 1, 1, side, side), np.float32)
-    values[:, 0, 0, 0, :3, :3] = 10.0
-    data, _ = measure(tokens(values))
+    values = np.ones((2, 1, 1, 1, 1, side, side))
+    values[..., :3, :3] = 10.0
+    values[..., -2:, -2:] = [[1, 2], [3, 6]]  # what is left of the last block
+    data = analyses.energy(given(values).plant(tmp_path / "acts")).to_dataset()
     assert data["maps"].shape == (1, 1, 1, 43, 43)
     assert float(data["maps"][0, 0, 0, 0, 0]) == 10.0
     assert float(data["maps"][0, 0, 0, 1, 1]) == 1.0
     assert "blocks of 3 × 3" in data["maps"].attrs["long_name"]
 
 
+def test_a_block_at_the_edge_is_the_mean_of_what_is_there():
+    values = np.random.default_rng(0).random((2, 7, 5), np.float32)
+    found = in_blocks(values, 3)
+    assert found.shape == (2, 3, 2)
+    np.testing.assert_allclose(found[:, 2, 1], values[:, 6:, 3:].mean(axis=(1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(found[:, 1, 0], values[:, 3:6, :3].mean(axis=(1, 2)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("overflow", [np.inf, np.nan])
-def test_overflow_is_refused_by_the_name_of_its_sample(overflow):
-    fine = tokens(np.ones((3, 2, 2, 2, 2, 2), np.float32))
-    bad = fine["s1"].copy()
-    bad[0, 0, 1, 0, 0, 0] = overflow
-    with pytest.raises(analyses.NonFinite, match="of sample s1 are NaN or infinite"):
-        measure({**fine, "s1": xr.concat([fine["s1"], bad], dim="run")})  # one of its two runs
+def test_overflow_is_refused_by_the_name_of_its_sample(tmp_path, overflow):
+    values = np.ones((3, 2, 2, 2, 2, 2, 2))
+    values[1, 1, 0, 1, 0, 0, 0] = overflow  # in one of its two runs
+    planted = given(values)
+    with pytest.raises(analyses.NonFinite, match=f"of sample {planted.sample(1).id} are NaN or infinite"):
+        analyses.energy(planted.plant(tmp_path / "acts"))
 
 
-def test_zero_energy_has_no_share():
-    data, _ = measure(tokens(np.zeros((3, 2, 2, 2, 2, 2), np.float32)))
+def test_zero_energy_has_no_share(tmp_path):
+    data = analyses.energy(given(np.zeros((3, 1, 2, 2, 2, 2, 2))).plant(tmp_path / "acts")).to_dataset()
     assert np.isnan(data["first_frame_share"]).all()
     assert float(data["energy"].max()) == 0.0
 
@@ -136,26 +158,28 @@ def test_other_branch_and_site_are_other_questions(tmp_path):
         analyses.energy(acts, site="attn_out")
 
 
-def test_memory_does_not_grow_with_the_samples():
-    made: list[weakref.ref[np.ndarray]] = []
-    alive: list[int] = []
-
-    def block(seed: int) -> np.ndarray:
-        values = np.random.default_rng(seed).random((1, 1, 1, 2, 16, 16), np.float32)
-        made.append(weakref.ref(values))
-        alive.append(sum(ref() is not None for ref in made))
-        return values
-
-    def lazy(sample: int) -> xr.DataArray:
-        cells = [
-            dask.array.from_delayed(dask.delayed(block)(100 * sample + i), (1, 1, 1, 2, 16, 16), np.float32)
-            for i in range(40)
-        ]
-        whole = dask.array.concatenate(cells, axis=1)
-        labels = {"step": np.arange(40), "layer": [0], "frame": [0, 1]}
-        return xr.DataArray(whole, dims=("run", "step", "layer", "frame", "y", "x"), coords=labels)
-
+def test_memory_does_not_grow_with_the_samples_or_the_steps(tmp_path, monkeypatch):
+    """A block of steps at a time is there, and what stays of the ones before is small."""
+    planted = Planted(samples=4, seeds=(0,), steps=24, layers=2, frames=4, grid=128, **ONLY)
+    acts = store.open(planted.plant(tmp_path / "acts").path)  # for reading only, so that no result is kept
+    step = 4 * 2 * 4 * 128 * 128
+    monkeypatch.setattr("analyses._energy_raw.BLOCK", step)
+    analyses.energy(acts)  # what is imported and kept once
+    tracemalloc.start()
     with dask.config.set(scheduler="synchronous"):
-        measure({f"s{i}": lazy(i) for i in range(5)})
-    assert len(made) == 200
-    assert max(alive) < 40  # of 200 chunks, fewer at a time than one sample has
+        data = analyses.energy(acts).to_dataset()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24 * step  # what one of the four runs holds
+    assert sum(one.nbytes for one in data.values()) < peak
+
+
+def test_blocks_of_steps_say_the_same_as_one(tmp_path, monkeypatch):
+    acts = store.open(Planted(samples=3, steps=7, noise=0.1, **ONLY).plant(tmp_path / "acts").path)
+    whole = analyses.energy(acts).to_dataset()
+    monkeypatch.setattr("analyses._energy_raw.BLOCK", 2 * 4 * 3 * 3 * 6 * 6)  # two steps
+    read = Counter()
+    block = _energy_raw._block
+    monkeypatch.setattr("analyses._energy_raw._block", lambda *args: (read.update([len(args[4])]), block(*args))[1])
+    xr.testing.assert_identical(analyses.energy(acts).to_dataset(), whole)
+    assert read == {2: 3 * 3 * 2, 1: 3 * 2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 
+import crc32c
 import numpy as np
 import pytest
 import xarray as xr
@@ -246,6 +247,40 @@ def test_one_frame_reads_one_inner_chunk(acts, two, reads, how):
     values = frame.squeeze().values
     assert reads == [(3 * chunk, index), (2 * chunk, chunk)]
     np.testing.assert_array_equal(values, small.energy(0)[1, 0, 0, 2])
+
+
+@pytest.mark.parametrize("frames", [None, [1, 2]])
+def test_neighbouring_chunks_of_a_file_are_read_at_once(acts, two, reads, frames):
+    chunk, index = 4 * 4 * 4, 3 * 16 + 4
+    found = load(acts, runs=two[:1], frame=frames, lazy=False).values[0]
+    expected = small.energy(0) if frames is None else small.energy(0)[:, :, :, frames]
+    np.testing.assert_array_equal(found, expected)
+    first, count = (0, 3) if frames is None else (1, 2)
+    assert sorted(reads) == sorted([(3 * chunk, index), (first * chunk, count * chunk)] * 4)
+
+
+def test_chunks_may_lie_in_any_order(acts, two):
+    """Zarr's index says where each is; other writers order them otherwise."""
+    shard = acts.run(two[0]).path / "resid_post" / "energy" / "energy" / "c.1.0.0.0.0.0"
+    data, chunk = shard.read_bytes(), 4 * 4 * 4
+    index = np.frombuffer(data[3 * chunk : -4], "<u8").reshape(3, 2).copy()
+    index[:, 0] = [2 * chunk, 0, chunk]
+    table = index.tobytes()
+    body = [data[at * chunk : (at + 1) * chunk] for at in (1, 2, 0)]
+    shard.write_bytes(b"".join([*body, table, crc32c.crc32c(table).to_bytes(4, "little")]))
+    np.testing.assert_array_equal(load(acts, runs=two[:1], lazy=False).values[0], small.energy(0))
+
+
+def test_files_along_an_inner_axis_fill_every_other_place(acts):
+    """What a file holds is not contiguous in what is read."""
+    with acts.begin_run(small.run(), small.PROVENANCE) as writer:
+        small.add_energy(writer, files_along=("layer",))
+        for layer in range(2):
+            writer.write("resid_post", "energy", {"layer": layer}, small.energy(0)[:, :, layer])
+        writer.set_steps(small.infos(2))
+        id = writer.commit(1.0)
+    np.testing.assert_array_equal(load(acts, runs=[id], lazy=False).values[0], small.energy(0))
+    np.testing.assert_array_equal(load(acts, runs=[id], step=1, lazy=False).values[0], small.energy(0)[1])
 
 
 def test_small_cells_may_share_a_file(acts, reads):

@@ -70,7 +70,8 @@ def test_a_refusal_is_one_line_with_its_reason() -> None:
 
 def test_the_docs_list_what_is_traced() -> None:
     text = (Path(interp.__file__).parents[1] / "docs" / "models.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (\w+) \|", text, re.MULTILINE)
+    _, _, table = text.partition("\n| family | pipelines | guidance |")
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (\w+) \|", table, re.MULTILINE)
     listed = {(name, family, how) for family, names, how in rows for name in re.findall(r"`(\w+)`", names)}
     assert listed == {(row.pipeline, row.family, row.guidance) for row in catalogue.traceable()}
 
