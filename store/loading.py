@@ -105,8 +105,11 @@ class Part:
                 for rows in [out[target].reshape(len(wanted.numbers), -1)]
                 for group in groups
             ]
+        chunks, within = list(zip(wanted.numbers.tolist(), self._places(), strict=True)), wanted.within
         return [
-            partial(self._read_chunks, file, wanted, group, out[target], None if scale is None else scale[target])
+            partial(
+                self._read_chunks, file, chunks[group], within, out[target], None if scale is None else scale[target]
+            )
             for file, target in files
             for group in groups
         ]
@@ -122,15 +125,19 @@ class Part:
             shard.fill_many(first, rows)
 
     def _read_chunks(
-        self, file: str, wanted: _Wanted, group: slice, out: NDArray[Any], scale: NDArray[np.float32] | None
+        self,
+        file: str,
+        chunks: Sequence[tuple[int, tuple[slice, ...]]],
+        within: decoding.Within,
+        out: NDArray[Any],
+        scale: NDArray[np.float32] | None,
     ) -> None:
-        """Some chunks of a file, of which `out` is the place."""
+        """Some chunks of a file, of which `out` is the place; each with its own place in it."""
         with OpenShard(self.folder / file, self.meta, self.sizes[file]) as shard:
-            numbers = wanted.numbers[group].tolist()
-            shard.expect(numbers)
-            for number, where in zip(numbers, wanted.places[group], strict=True):
+            shard.expect([number for number, _ in chunks])
+            for number, where in chunks:
                 own = None if scale is None else scale[self._of_scale(where)]
-                decoding.read_chunk(shard, number, wanted.within, out[where], own)
+                decoding.read_chunk(shard, number, within, out[where], own)
 
     def _files(self) -> Iterator[tuple[str, tuple[slice, ...]]]:
         """Each file with its place in the output: all along axes of which a file holds more than one element."""
@@ -142,17 +149,28 @@ class Part:
 
     def _wanted(self) -> _Wanted:
         """What is wanted of each file."""
-        meta, within = self.meta, self._within()
-        split = [meta.is_split(axis) for axis in range(len(self.shape))]
-        inner = [places if divided else [0] for divided, places in zip(split, self.positions, strict=True)]
-        numbers = np.ravel_multi_index(np.ix_(*map(np.asarray, inner)), meta.counts).ravel()
-        lengths = [len(places) for places in inner]
-        places = [
+        meta, within, split = self.meta, self._within(), self._split()
+        numbers = np.zeros(1, np.intp)
+        if any(split):
+            inner = [
+                places if divided else np.zeros(1, np.intp)
+                for divided, places in zip(split, self.positions, strict=True)
+            ]
+            numbers = np.ravel_multi_index(np.ix_(*inner), meta.counts).ravel()
+        whole = meta.codec == "none" and meta.in_order and all(one is None for one in within)
+        return _Wanted(numbers, within, neighbours=whole and bool((np.diff(numbers) == 1).all()))
+
+    def _places(self) -> list[tuple[slice, ...]]:
+        """Where each wanted chunk goes in its file's part of the output, in the order of their numbers."""
+        split = self._split()
+        lengths = [len(places) if divided else 1 for divided, places in zip(split, self.positions, strict=True)]
+        return [
             tuple(slice(at, at + 1) if divided else slice(None) for divided, at in zip(split, place, strict=True))
             for place in np.ndindex(*lengths)
         ]
-        whole = meta.codec == "none" and meta.in_order and all(one is None for one in within)
-        return _Wanted(numbers, places, within, neighbours=whole and bool((np.diff(numbers) == 1).all()))
+
+    def _split(self) -> list[bool]:
+        return [self.meta.is_split(axis) for axis in range(len(self.shape))]
 
     def _within(self) -> list[NDArray[np.intp] | None]:
         """What is wanted of each chunk."""
@@ -184,8 +202,6 @@ class _Wanted(NamedTuple):
 
     numbers: NDArray[np.intp]
     """Of its chunks."""
-    places: list[tuple[slice, ...]]
-    """Where each goes in the file's part of the output."""
     within: decoding.Within
     """What is wanted of each chunk."""
     neighbours: bool
