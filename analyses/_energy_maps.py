@@ -9,7 +9,7 @@ import xarray as xr
 
 from analyses._energy_cells import Floats
 from analyses._energy_kinds import KIND, UNITS
-from analyses._stats import bare, described, every, half_width
+from analyses._stats import bare, described, half_width
 from store import dims
 
 MAP_SAMPLE: Final = "map_sample"
@@ -22,6 +22,8 @@ MAP_STEPS: Final = 5
 """Steps whose maps are kept, evenly over the sampling, first and last included."""
 MAP_CELLS: Final = 64
 """Longest side of a kept map; a larger token grid is averaged in blocks."""
+TYPICAL: Final = 1_000_000
+"""Cells of a map at least, where it has more, of which a typical half width is the median."""
 _WORDS: Final = {
     "raw": "raw L2 norm over channels",
     "masked": "L2 norm over channels that are no outliers",
@@ -95,8 +97,9 @@ class Maps:
         for at, kind in enumerate(self._like[KIND].to_numpy().tolist()):
             like = bare(self._like.isel({KIND: at}, drop=True))
             mean = like.copy(data=self._mean[at])
-            few = [one[at].reshape(-1)[:: every(one[at].size)] for one in (self._mean, self._squares)]
-            attrs = described(few[0], width * np.sqrt(few[1] / max(1, n - 1)), n=n, attrs={"units": UNITS[kind]})
+            every = max(1, mean.size // TYPICAL)
+            middle, squares = (one[at].reshape(-1)[::every] for one in (self._mean, self._squares))
+            attrs = described(middle, width * np.sqrt(squares / max(1, n - 1)), n=n, attrs={"units": UNITS[kind]})
             words = f"{_WORDS[kind]}{blocks}, mean over samples"
             found["maps" if kind == "raw" else f"maps_{kind}"] = mean.assign_attrs({**attrs, "long_name": words})
         along = xr.Variable(MAP_SAMPLE, list(self.first))

@@ -24,8 +24,6 @@ LEVEL: Final = 0.95
 """Coverage of every interval of this package."""
 INTERVAL: Final = "95 % Student t interval over samples, the runs of a sample averaged first"
 """How every interval is made, for attributes and captions."""
-TYPICAL: Final = 1_000_000
-"""Cells, where there are more, of which a typical half width is the median."""
 PEAK_FLOOR: Final = 0.05
 """Smallest excess over the median step, as a fraction, that is called a peak."""
 PEAK_MIN_SAMPLES: Final = 3
@@ -136,11 +134,6 @@ def described(
     if np.isfinite(relative).any():
         found["typical_half_width"] = float(np.nanmedian(relative))
     return found
-
-
-def every(cells: int) -> int:
-    """Of so many cells every so-manieth tells what a typical one is: of a million at least."""
-    return max(1, cells // TYPICAL)
 
 
 class Peak(NamedTuple):

@@ -207,8 +207,8 @@ class Work:
         for one in self.experiments:
             if one.part.id in self.only and one.experiment.takes_gradients:
                 clean = self._clean(acts, one.bed, one.n, one.seeds, most).clean.runs
-                pairs = [attribution.Asked(*pair) for pair in one.experiment.sought(clean, one.frame)]
-                yield one.part, attribution.programme(self.model, pairs, into=acts, analysis=TOKENS)
+                if pairs := [attribution.Asked(*pair) for pair in one.experiment.sought(clean, one.frame)]:
+                    yield one.part, attribution.programme(self.model, pairs, into=acts, analysis=TOKENS)
 
     def changed(
         self,

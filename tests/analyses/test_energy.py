@@ -119,7 +119,6 @@ def test_large_maps_are_averaged_in_blocks(tmp_path):
     side = 2 * MAP_CELLS + 1
     values = np.ones((2, 1, 1, 1, 1, side, side))
     values[..., :3, :3] = 10.0
-    values[..., -2:, -2:] = [[1, 2], [3, 6]]  # what is left of the last block
     data = analyses.energy(given(values).plant(tmp_path / "acts")).to_dataset()
     assert data["maps"].shape == (1, 1, 1, 43, 43)
     assert float(data["maps"][0, 0, 0, 0, 0]) == 10.0
